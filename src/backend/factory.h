@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes backends by name.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/ops.h"
+
+namespace shoal {
+
+struct BackendOptions {
+  std::string device = "cpu";  // cpu, reference
+  std::string isa;             // cpu: avx512bf16, avx512, avx2, plain; empty: the best this machine has
+  int threads = 1;             // compute threads of this rank, the calling one included
+  std::vector<int> cores;      // cores to pin them to; empty: not pinned
+};
+
+// Throws Error for an unknown device or an instruction set that this machine lacks.
+std::unique_ptr<Backend> make_backend(const BackendOptions& options);
+// Instruction-set paths that this machine can run, best first.
+std::vector<std::string> available_isas();
+
+}  // namespace shoal

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Comm: one group of ranks as seen by one of them. Every rank of the group calls the same operations in the same order.
+// Reductions are in float32 in a fixed binary tree over ranks, whatever the message's size: n ranks split into the first
+// bit_ceil(n)/2 and the rest, so (r0+r1)+(r2+r3) for four and (r0+r1)+r2 for three.
+// Every wait has a time-out; a CommError names this rank, the group, the operation and who was late. After an error the world is dead.
+// Not here: how a model uses the groups (comm/group.h gives them types), MoE dispatch (comm/moe_exchange.h).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace shoal {
+
+class Comm {
+ public:
+  virtual ~Comm() = default;
+
+  virtual const std::string& name() const = 0;  // such as "attn_tp[0,1]", for messages
+  virtual int rank() const = 0;                 // this rank's index in the group
+  virtual int size() const = 0;
+
+  // Sums each f32 tensor by itself over the ranks, in place; all in one message.
+  virtual void all_reduce(std::span<const Tensor> tensors) = 0;
+  // out [sum(rows), ...]: rank i's `in` has rows[i] rows; in rank order. `in` may have any row stride; out is contiguous.
+  virtual void all_gather(const Tensor& in, std::span<const int64_t> rows, const Tensor& out) = 0;
+  // out [rows, sum(columns)]: rank i's `in` is [rows, columns[i]].
+  virtual void all_gather_columns(const Tensor& in, std::span<const int64_t> columns, const Tensor& out) = 0;
+  // in f32 [sum(rows), ...]; out [rows[rank], ...] = this rank's rows of the sum, in the tree order of all_reduce.
+  virtual void reduce_scatter(const Tensor& in, std::span<const int64_t> rows, const Tensor& out) = 0;
+  // Rows of `in` lie in target order, send_rows[i] of them for rank i; rows of `out` in source order, receive_rows[i] from rank i.
+  virtual void all_to_all(const Tensor& in, std::span<const int64_t> send_rows, const Tensor& out,
+                          std::span<const int64_t> receive_rows) = 0;
+  virtual void broadcast(const Tensor& tensor, int root) = 0;
+  // The sender must not write the tensor afterwards. Does not wait for the receiver (bounded by the number of messages under way).
+  virtual void send(const Tensor& tensor, int peer) = 0;
+  virtual void receive(const Tensor& tensor, int peer) = 0;
+  virtual void barrier() = 0;
+  // Host integers of every rank, the same number from each: result[i] are rank i's.
+  virtual std::vector<std::vector<int64_t>> all_gather_counts(std::span<const int64_t> counts) = 0;
+};
+
+}  // namespace shoal

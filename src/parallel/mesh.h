@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mesh: where each rank stands in the grid. Pure functions of values.
+//
+//   world = data * pipeline * context * tensor          stage = context * tensor ranks
+//   moe_tensor * moe_expert == tensor * context          attn_tp = tensor / attention_data
+//
+// Rank order: context fastest, then tensor, then pipeline; replicas (data) outermost. With r = rank mod stage:
+//   cp = r mod context, tp = r div context; attn_dp = tp div attn_tp, attn_tp index = tp mod attn_tp;
+//   moe_ep = r mod moe_expert, moe_tp = r div moe_expert: EP groups are consecutive, MoE-TP groups strided.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tensor/dim.h"
+#include "tensor/partial.h"
+
+namespace shoal {
+
+struct GridSizes {
+  int data = 1;
+  int pipeline = 1;
+  int context = 1;
+  int tensor = 1;
+  int attention_data = 1;
+  int moe_tensor = 1;
+  int moe_expert = 1;
+};
+
+struct Coordinates {
+  int dp = 0;
+  int pp = 0;
+  int cp = 0;
+  int tp = 0;
+  int attn_dp = 0;
+  int attn_tp = 0;
+  int moe_tp = 0;
+  int moe_ep = 0;
+};
+
+class Mesh {
+ public:
+  // Sizes must satisfy `grid_problems` (aborts otherwise: config is validated before).
+  explicit Mesh(const GridSizes& sizes);
+
+  const GridSizes& sizes() const { return sizes_; }
+  int world_size() const;
+  int replica_size() const;
+  int stage_size() const;
+  int attn_tp_size() const { return sizes_.tensor / sizes_.attention_data; }
+
+  Coordinates at(int rank) const;
+  // Ranks of `rank`'s group along the axis, in group order; `rank` is one of them.
+  std::vector<int> group(Axis axis, int rank) const;
+
+ private:
+  GridSizes sizes_;
+};
+
+// Every violated equation of the grid, each with the value, the rule and the nearest values that would work.
+std::vector<std::string> grid_problems(const GridSizes& sizes);
+
+}  // namespace shoal

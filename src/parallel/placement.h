@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Placement: which expert each slot of one MoE layer holds. Experts are the model's; slots are the engine's places for copies of them.
+// Slot s lives on EP rank s / slots_per_rank. An empty slot holds kNoExpert. Pure.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <vector>
+
+namespace shoal {
+
+// Distinct types, so that one is never used for the other.
+struct ExpertId {
+  int32_t value = -1;
+  auto operator<=>(const ExpertId&) const = default;
+};
+struct SlotId {
+  int32_t value = -1;
+  auto operator<=>(const SlotId&) const = default;
+};
+inline constexpr ExpertId kNoExpert{-1};
+
+class Placement {
+ public:
+  // Every expert once: contiguous, the first (experts mod ep) ranks hold one more; slots = ceil(experts / ep) * ep.
+  static Placement contiguous(int64_t experts, int64_t ep);
+  // expert_of_slot[s]; size divisible by ep; every expert at least once (Error otherwise).
+  Placement(std::vector<ExpertId> expert_of_slot, int64_t experts, int64_t ep);
+
+  int64_t experts() const { return static_cast<int64_t>(slots_of_expert_.size()); }
+  int64_t slots() const { return static_cast<int64_t>(expert_of_slot_.size()); }
+  int64_t slots_per_rank() const { return slots_per_rank_; }
+  int64_t ep() const { return slots() / slots_per_rank_; }
+  ExpertId expert(SlotId slot) const { return expert_of_slot_[slot.value]; }
+  const std::vector<SlotId>& slots_of(ExpertId expert) const { return slots_of_expert_[expert.value]; }
+  int64_t rank_of(SlotId slot) const { return slot.value / slots_per_rank_; }
+  // Experts of one EP rank's slots, in slot order, empty slots included.
+  std::vector<ExpertId> on_rank(int64_t ep_rank) const;
+
+ private:
+  std::vector<ExpertId> expert_of_slot_;
+  std::vector<std::vector<SlotId>> slots_of_expert_;
+  int64_t slots_per_rank_ = 1;
+};
+
+}  // namespace shoal

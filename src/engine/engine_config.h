@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// EngineConfig: everything parallel_config.yaml, SHOAL_* and flags can say (docs/architecture.md section 3). One row per option in
+// engine_config.cc serves YAML, environment, flags, --help and docs. Precedence: defaults < file < environment < flags.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "parallel/mesh.h"
+
+namespace shoal {
+
+struct KvCacheConfig {
+  std::optional<int64_t> max_tokens;
+  double free_memory_fraction = 0.9;
+  int64_t tokens_per_block = 32;
+  bool enable_block_reuse = true;
+  std::string dtype = "auto";
+};
+
+struct MoeConfig {
+  int64_t max_num_tokens = 0;  // 0: no bound
+};
+
+struct EngineConfig {
+  int64_t data_parallel_size = 1;
+  int64_t pipeline_parallel_size = 1;
+  int64_t context_parallel_size = 1;
+  int64_t tensor_parallel_size = 1;
+  std::optional<int64_t> attention_dp_size;
+  bool enable_attention_dp = false;
+  std::optional<int64_t> moe_tensor_parallel_size;  // absent or -1: derived
+  std::optional<int64_t> moe_expert_parallel_size;
+  std::vector<int64_t> pp_partition;
+
+  int64_t max_batch_size = 2048;  // requests per attention-DP rank
+  int64_t max_num_tokens = 8192;  // tokens per attention-DP rank and step
+  std::optional<int64_t> max_seq_len;
+  bool enable_chunked_prefill = false;
+
+  KvCacheConfig kv_cache;
+  MoeConfig moe;
+
+  std::string dtype = "auto";    // auto, float32, bfloat16
+  std::string device = "cpu";
+  std::string isa;               // cpu path to force; empty: the best
+  int64_t threads_per_rank = 0;  // 0: cores / ranks, at least 1
+  bool deterministic = false;
+  std::string load_format = "auto";  // auto, dummy
+  int64_t gpus_per_node = 0;
+  double comm_timeout_s = 300.0;
+
+  // Sizes with every default derived; call after validation.
+  GridSizes grid() const;
+  // Where each option that is not a default was set: option -> "file.yaml:3", "SHOAL_TP", "--tp".
+  std::map<std::string, std::string> origins;
+  std::vector<std::string> notices;  // accepted keys without meaning here, keys given twice
+};
+
+// What the command line said about the layout and engine: option name as in the YAML (dots for nesting) -> value and how it was written.
+struct FlagValue {
+  std::string option;
+  std::string value;
+  std::string spelling;  // such as "--tp"
+};
+
+// `environment`: the SHOAL_* variables. Throws Error with *all* problems: unknown keys (with the nearest known), wrong types, values out of
+// bounds, features not built yet, grid equations that do not hold.
+EngineConfig load_engine_config(const std::optional<std::filesystem::path>& file,
+                                const std::vector<std::pair<std::string, std::string>>& environment,
+                                const std::vector<FlagValue>& flags);
+
+}  // namespace shoal

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Requests and what comes back from them.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace shoal {
+
+struct SamplingParams {
+  int64_t max_tokens = 64;
+  float temperature = 0.0f;  // 0: greedy
+  float top_p = 1.0f;
+  int64_t top_k = 0;         // 0: off
+  float min_p = 0.0f;
+  float repetition_penalty = 1.0f;  // Keskar et al. 2019, over prompt and output
+  float presence_penalty = 0.0f;    // over output
+  float frequency_penalty = 0.0f;
+  std::optional<uint64_t> seed;     // absent: 0 for greedy, else drawn once per request
+  bool ignore_eos = false;
+  std::vector<std::string> stop;
+  std::vector<int32_t> stop_token_ids;
+  int64_t logprobs = 0;             // top alternatives to report; the chosen token's is always reported
+};
+
+enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kError };
+
+struct TokenLogprob {
+  int32_t token = -1;
+  float logprob = 0.0f;  // raw log-softmax, before temperature and penalties
+  std::vector<std::pair<int32_t, float>> top;
+};
+
+struct GenerationResult {
+  std::vector<int32_t> prompt_token_ids;
+  std::vector<int32_t> token_ids;
+  std::string text;
+  std::vector<TokenLogprob> logprobs;
+  FinishReason finish_reason = FinishReason::kNone;
+  std::string error;
+};
+
+}  // namespace shoal

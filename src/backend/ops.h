@@ -51,6 +51,8 @@ class Backend {
   virtual Tensor zeros(DType dtype, const Shape& shape) = 0;
   virtual Tensor from_host(std::span<const float> values, const Shape& shape) = 0;    // f32
   virtual Tensor from_host(std::span<const int32_t> values, const Shape& shape) = 0;  // i32
+  // values [count, row elements] -> rows [row, row + count) of an f32 or bf16 tensor. Thread-safe for disjoint rows.
+  virtual void write_rows(const Tensor& tensor, int64_t row, int64_t count, std::span<const float> values) = 0;
   virtual std::vector<float> to_host(const Tensor& tensor) = 0;                       // waits; f32 or bf16
   virtual std::vector<int32_t> to_host_ids(const Tensor& tensor) = 0;                 // waits; i32
 
@@ -78,6 +80,8 @@ class Backend {
   virtual void scale_rows(const Tensor& x, std::span<const float> factors) = 0;                   // x [tokens, ...] row i *= factors[i]
   virtual Tensor concat_columns(std::span<const Tensor> parts) = 0;                               // [rows, n_i] -> [rows, sum n_i]
   virtual Tensor gather_rows(const Tensor& x, std::span<const int32_t> rows) = 0;                 // copies
+  virtual void scatter_rows(const Tensor& x, std::span<const int32_t> rows, const Tensor& values) = 0;  // x[rows[i]] = values[i]
+  virtual Tensor lookup(const Tensor& ids, const Tensor& table) = 0;  // i32: table[ids], shape of ids; table i32 [n]
 
   // --- KV cache and attention
   // k [tokens, kv_heads, k_dim], v likewise or undefined; row i goes to page slots[i] / tokens_per_block, offset slots[i] % tokens_per_block.

@@ -11,6 +11,7 @@ find_package(ICU REQUIRED COMPONENTS uc)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 if(SHOAL_TESTS)
   find_package(GTest REQUIRED)
+  find_package(rapidcheck REQUIRED)
   include(GoogleTest)
 endif()
 
@@ -21,6 +22,9 @@ target_include_directories(shoal_flags INTERFACE "${CMAKE_SOURCE_DIR}/src")
 if(SHOAL_SANITIZE)
   target_compile_options(shoal_flags INTERFACE -fsanitize=${SHOAL_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(shoal_flags INTERFACE -fsanitize=${SHOAL_SANITIZE})
+endif()
+if(SHOAL_FUZZ)
+  target_compile_options(shoal_flags INTERFACE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all)
 endif()
 
 # shoal_library(name LINK libs...): library shoal_<name> from src/<name>/**, tests <name>_tests from its *_test.cc files.
@@ -45,16 +49,44 @@ function(shoal_library name)
 endfunction()
 
 # shoal_test(name SOURCES ... LINK ... [LABELS fast|slow] [TIMEOUT s]): a gtest program whose cases CTest lists one by one.
-# Run from the repository root, so that tests open `tests/golden/...` by that path.
+# Run from the repository root, so that tests open `tests/golden/...` by that path. A sanitized build lists none of them:
+# there CTest runs tests/sanitize.txt only, and the programs not named in it are built on demand.
 function(shoal_test name)
-  cmake_parse_arguments(arg "" "LABELS" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(arg "" "LABELS;TIMEOUT" "SOURCES;LINK" ${ARGN})
   if(NOT arg_LABELS)
     set(arg_LABELS fast)
   endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 600)
+  endif()
   add_executable(${name} ${arg_SOURCES})
-  target_link_libraries(${name} PRIVATE ${arg_LINK} shoal_flags GTest::gmock GTest::gtest_main)
-  gtest_discover_tests(${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}" DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-                       PROPERTIES LABELS "${arg_LABELS}" TIMEOUT 600)
+  target_link_libraries(${name} PRIVATE ${arg_LINK} shoal_flags rapidcheck GTest::gmock GTest::gtest_main)
+  if(SHOAL_SANITIZE)
+    set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL TRUE)
+  else()
+    gtest_discover_tests(${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}" DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+                         PROPERTIES LABELS ${arg_LABELS} TIMEOUT ${arg_TIMEOUT})
+  endif()
+endfunction()
+
+# shoal_sanitize_tests(list): one test `sanitize.<program>` per line "<program> <gtest filter>" of the file; a filter that selects
+# nothing fails. The target `sanitize_programs` builds what they need.
+function(shoal_sanitize_tests list)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${list}")
+  add_custom_target(sanitize_programs ALL)
+  file(STRINGS "${list}" lines REGEX "^[a-z]")
+  foreach(line IN LISTS lines)
+    string(REGEX MATCH "^([a-z0-9_]+) +([^ ]+)$" matched "${line}")
+    if(NOT matched OR NOT TARGET ${CMAKE_MATCH_1})
+      message(SEND_ERROR "${list}: '${line}' must be '<program> <gtest filter>' with a program that exists")
+      continue()
+    endif()
+    set(program ${CMAKE_MATCH_1})
+    add_dependencies(sanitize_programs ${program})
+    add_test(NAME sanitize.${program} COMMAND ${program} "--gtest_filter=${CMAKE_MATCH_2}"
+             WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
+    set_tests_properties(sanitize.${program} PROPERTIES LABELS sanitize TIMEOUT 900 FAIL_REGULAR_EXPRESSION "Running 0 tests")
+  endforeach()
 endfunction()
 
 # shoal_isa_flags(library name flags): compile options for files named *_<name>.cc of that folder; always optimised.

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
+
+#include "backend/reference/reference_backend.h"
+#include "tensor/raw.h"
+
+namespace shoal {
+
+namespace {
+
+// Index of [page, head, offset, 0] in a page tensor.
+int64_t page_element(const Tensor& pages, int64_t page, int64_t head, int64_t offset) {
+  CHECK(0 <= page && page < pages.rows());
+  return page * pages.row_stride() + (head * pages.size(2) + offset) * pages.size(3);
+}
+
+void store(const Tensor& pages, int64_t element, const float* values, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    if (pages.dtype() == DType::kBF16) {
+      raw<BFloat16>(pages)[element + i] = to_bfloat16(values[i]);
+    } else {
+      raw<float>(pages)[element + i] = values[i];
+    }
+  }
+}
+
+float load(const Tensor& pages, int64_t element) {
+  return pages.dtype() == DType::kBF16 ? to_float(raw<BFloat16>(pages)[element]) : raw<float>(pages)[element];
+}
+
+int64_t position_element(const Tensor& pages, const SequenceSpan& span, int64_t head, int64_t position) {
+  const int64_t tokens_per_block = pages.size(2);
+  return page_element(pages, span.pages.at(static_cast<size_t>(position / tokens_per_block)), head,
+                      position % tokens_per_block);
+}
+
+// First position that a query sees; the last is its own.
+int64_t first_visible(int64_t position, const AttentionSpec& spec) {
+  int64_t first = 0;
+  if (spec.window > 0) first = std::max(first, position - spec.window + 1);
+  if (spec.chunk > 0) first = std::max(first, position / spec.chunk * spec.chunk);
+  return first;
+}
+
+struct Query {
+  const float* values;
+  int64_t head;
+  int64_t kv_head;
+  int64_t position;
+};
+
+void attend(const Query& query, const KvLayer& layer, const SequenceSpan& span, const AttentionSpec& spec, float* out) {
+  const int64_t first = first_visible(query.position, spec);
+  std::vector<double> scores;
+  double maximum = spec.sinks.defined() ? double{raw<float>(spec.sinks)[query.head]} : -HUGE_VAL;
+  for (int64_t position = first; position <= query.position; ++position) {
+    const int64_t element = position_element(layer.k, span, query.kv_head, position);
+    double dot = 0.0;
+    for (int64_t i = 0; i < layer.k.size(3); ++i) dot += double{query.values[i]} * double{load(layer.k, element + i)};
+    scores.push_back(dot * double{spec.scale});
+    maximum = std::max(maximum, scores.back());
+  }
+  double sum = spec.sinks.defined() ? std::exp(double{raw<float>(spec.sinks)[query.head]} - maximum) : 0.0;
+  std::vector<double> result(static_cast<size_t>(spec.v_dim));
+  const Tensor& values = layer.v.defined() ? layer.v : layer.k;
+  for (size_t j = 0; j < scores.size(); ++j) {
+    const double weight = std::exp(scores[j] - maximum);
+    const int64_t element = position_element(values, span, query.kv_head, first + static_cast<int64_t>(j));
+    sum += weight;
+    for (size_t i = 0; i < result.size(); ++i)
+      result[i] += weight * double{load(values, element + static_cast<int64_t>(i))};
+  }
+  for (size_t i = 0; i < result.size(); ++i) out[i] = static_cast<float>(result[i] / sum);
+}
+
+}  // namespace
+
+void ReferenceBackend::kv_write(const KvLayer& layer, const Tensor& k, const Tensor& v,
+                                std::span<const int32_t> slots) {
+  CHECK_EQ(k.rows(), static_cast<int64_t>(slots.size()));
+  CHECK_EQ(layer.v.defined(), v.defined());
+  for (int64_t row = 0; row < k.rows(); ++row) {
+    const int64_t page = slots[static_cast<size_t>(row)] / layer.tokens_per_block();
+    const int64_t offset = slots[static_cast<size_t>(row)] % layer.tokens_per_block();
+    for (int64_t head = 0; head < k.size(1); ++head) {
+      store(layer.k, page_element(layer.k, page, head, offset), raw_row<float>(k, row) + head * k.size(2), k.size(2));
+      if (!v.defined()) continue;
+      store(layer.v, page_element(layer.v, page, head, offset), raw_row<float>(v, row) + head * v.size(2), v.size(2));
+    }
+  }
+}
+
+Tensor ReferenceBackend::kv_read(const KvLayer& layer, const SequenceSpan& span) {
+  const int64_t heads = layer.k.size(1);
+  const int64_t dim = layer.k.size(3);
+  const Tensor out = empty(DType::kF32, {span.context, heads * dim});
+  for (int64_t position = 0; position < span.context; ++position)
+    for (int64_t head = 0; head < heads; ++head) {
+      const int64_t element = position_element(layer.k, span, head, position);
+      for (int64_t i = 0; i < dim; ++i) raw_row<float>(out, position)[head * dim + i] = load(layer.k, element + i);
+    }
+  return out;
+}
+
+Tensor ReferenceBackend::attention(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans,
+                                   const AttentionSpec& spec) {
+  const int64_t heads = q.size(1);
+  const int64_t kv_heads = layer.k.size(1);
+  CHECK_EQ(q.size(2), layer.k.size(3));
+  CHECK_EQ(heads % kv_heads, 0);
+  const Tensor out = empty(DType::kF32, {q.rows(), heads, spec.v_dim});
+  for (const SequenceSpan& span : spans)
+    for (int64_t i = 0; i < span.rows; ++i)
+      for (int64_t head = 0; head < heads; ++head) {
+        const int64_t row = span.row_begin + i;
+        const Query query = {.values = raw_row<float>(q, row) + head * q.size(2),
+                             .head = head,
+                             .kv_head = head / (heads / kv_heads),
+                             .position = span.context - span.rows + i};
+        attend(query, layer, span, spec, raw_row<float>(out, row) + head * spec.v_dim);
+      }
+  return out;
+}
+
+}  // namespace shoal

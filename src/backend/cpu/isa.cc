@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/cpu/isa.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace shoal {
+
+std::string_view isa_name(Isa isa) {
+  return select_isa<std::string_view>(isa, "plain", "avx2", "avx512", "avx512bf16");
+}
+
+bool isa_available(Isa isa) {
+#if defined(__x86_64__)
+  // These ask the processor, and the operating system whether it saves the wide registers.
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  return select_isa(isa, true, avx2, avx512, avx512 && __builtin_cpu_supports("avx512bf16"));
+#else
+  return isa == Isa::kPlain;
+#endif
+}
+
+std::vector<Isa> isas_available() {
+  std::vector<Isa> available;
+  for (const Isa isa : {Isa::kAvx512Bf16, Isa::kAvx512, Isa::kAvx2, Isa::kPlain}) {
+    if (isa_available(isa)) available.push_back(isa);
+  }
+  return available;
+}
+
+Isa isa_from_name(const std::string& name) {
+  const std::vector<Isa> available = isas_available();
+  if (name.empty()) return available.front();
+  const auto found = std::find_if(available.begin(), available.end(), [&](Isa isa) { return isa_name(isa) == name; });
+  if (found != available.end()) return *found;
+  std::string names;
+  for (const Isa isa : available) names += (names.empty() ? "" : ", ") + std::string(isa_name(isa));
+  throw Error(ErrorKind::kInvalid,
+              "instruction set '" + name + "' cannot be used on this machine; choose one of " + names);
+}
+
+}  // namespace shoal

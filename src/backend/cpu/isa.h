@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Instruction-set paths of the CPU backend. Kernels are templates, compiled once per path in files named *_<path>.cc
+// (CMakeLists.txt gives each its flags) and reached through tables of function pointers, chosen once when a backend is
+// made. Not here: the vector type itself (simd.h, for those files only).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shoal {
+
+enum class Isa : uint8_t { kPlain, kAvx2, kAvx512, kAvx512Bf16 };
+
+std::string_view isa_name(Isa isa);  // plain, avx2, avx512, avx512bf16
+bool isa_available(Isa isa);         // by the processor and the operating system
+std::vector<Isa> isas_available();   // best first; never empty
+// Throws Error for an unknown name or one that this machine lacks; "" is the best available.
+Isa isa_from_name(const std::string& name);
+
+// The entry of a path out of one per path, such as addresses of its kernel table.
+template <typename T>
+const T& select_isa(Isa isa, const T& plain, const T& avx2, const T& avx512, const T& avx512bf16) {
+  switch (isa) {
+    case Isa::kAvx512Bf16:
+      return avx512bf16;
+    case Isa::kAvx512:
+      return avx512;
+    case Isa::kAvx2:
+      return avx2;
+    case Isa::kPlain:
+      break;
+  }
+  return plain;
+}
+
+}  // namespace shoal

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// ThreadPool: one rank's compute threads, the calling one included. Idle workers spin briefly, yield, then sleep. The
+// caller waits only for chunks that a worker has begun: a worker that the scheduler keeps away takes no chunk, and the
+// others do its share. Not for use from two threads at once, nor nested, and functions given to it must not throw.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace shoal {
+
+class ThreadPool {
+ public:
+  // Pinned to `cores` (thread i to cores[i % size]) if that is not empty; the calling thread is cores[0]'s but is not
+  // moved here.
+  explicit ThreadPool(int threads, std::vector<int> cores = {});
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls fn(begin, end) or fn(begin, end, thread) over ranges that cut [0, n); `thread` is in [0, threads()), for
+  // scratch memory. No range is shorter than `grain` but the last; n <= grain runs on the caller. Which thread does
+  // what is not fixed: results must not depend on it.
+  template <typename Function>
+  void parallel_for(int64_t n, int64_t grain, const Function& fn) {
+    if (n <= 0) return;
+    if (grain < 1) grain = 1;
+    if (workers_.empty() || n <= grain) return call(fn, 0, n, 0);
+    run(
+        n, grain,
+        [](const void* context, int64_t begin, int64_t end, int thread) {
+          call(*static_cast<const Function*>(context), begin, end, thread);
+        },
+        &fn);
+  }
+
+ private:
+  using Call = void (*)(const void* context, int64_t begin, int64_t end, int thread);
+  template <typename Function>
+  static void call(const Function& fn, int64_t begin, int64_t end, int thread) {
+    if constexpr (std::is_invocable_v<const Function&, int64_t, int64_t, int>) {
+      fn(begin, end, thread);
+    } else {
+      fn(begin, end);
+    }
+  }
+  void run(int64_t n, int64_t grain, Call call, const void* context);
+  void work(uint32_t job, int thread);
+  void wait_done(uint32_t chunks);
+  void worker_main(int thread, int core);
+
+  std::vector<std::thread> workers_;
+  // The job: fields may be read while a later one is written; a chunk taken from `state_` with the same job number
+  // proves them valid.
+  std::atomic<Call> call_{nullptr};
+  std::atomic<const void*> context_{nullptr};
+  std::atomic<int64_t> n_{0};
+  std::atomic<int64_t> chunk_{0};
+  std::atomic<uint32_t> chunks_{0};
+  alignas(64) std::atomic<uint64_t> state_{0};  // job number << 32 | next chunk
+  alignas(64) std::atomic<uint32_t> done_{0};   // finished chunks of the current job
+  alignas(64) std::atomic<uint32_t> job_{0};    // workers sleep on this; kStop ends them
+};
+
+}  // namespace shoal

@@ -18,6 +18,7 @@ class ReferenceBackend final : public Backend {
   Tensor zeros(DType dtype, const Shape& shape) override;
   Tensor from_host(std::span<const float> values, const Shape& shape) override;
   Tensor from_host(std::span<const int32_t> values, const Shape& shape) override;
+  void write_rows(const Tensor& tensor, int64_t row, int64_t count, std::span<const float> values) override;
   std::vector<float> to_host(const Tensor& tensor) override;
   std::vector<int32_t> to_host_ids(const Tensor& tensor) override;
 
@@ -39,6 +40,8 @@ class ReferenceBackend final : public Backend {
   void scale_rows(const Tensor& x, std::span<const float> factors) override;
   Tensor concat_columns(std::span<const Tensor> parts) override;
   Tensor gather_rows(const Tensor& x, std::span<const int32_t> rows) override;
+  void scatter_rows(const Tensor& x, std::span<const int32_t> rows, const Tensor& values) override;
+  Tensor lookup(const Tensor& ids, const Tensor& table) override;
 
   void kv_write(const KvLayer& layer, const Tensor& k, const Tensor& v, std::span<const int32_t> slots) override;
   Tensor kv_read(const KvLayer& layer, const SequenceSpan& span) override;

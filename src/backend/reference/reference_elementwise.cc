@@ -118,4 +118,24 @@ Tensor ReferenceBackend::gather_rows(const Tensor& x, std::span<const int32_t> r
   return out;
 }
 
+void ReferenceBackend::scatter_rows(const Tensor& x, std::span<const int32_t> rows, const Tensor& values) {
+  CHECK_EQ(values.rows(), static_cast<int64_t>(rows.size()));
+  CHECK_EQ(values.row_elements(), x.row_elements());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    CHECK(0 <= rows[i] && rows[i] < x.rows());
+    std::copy_n(raw_row<float>(values, static_cast<int64_t>(i)), x.row_elements(), raw_row<float>(x, rows[i]));
+  }
+}
+
+Tensor ReferenceBackend::lookup(const Tensor& ids, const Tensor& table) {
+  const Tensor out = empty(DType::kI32, ids.shape());
+  for (int64_t row = 0; row < ids.rows(); ++row)
+    for (int64_t i = 0; i < ids.row_elements(); ++i) {
+      const int32_t id = raw_row<int32_t>(ids, row)[i];
+      CHECK(0 <= id && id < table.elements());
+      raw_row<int32_t>(out, row)[i] = raw<int32_t>(table)[id];
+    }
+  return out;
+}
+
 }  // namespace shoal

@@ -39,6 +39,21 @@ Tensor ReferenceBackend::from_host(std::span<const int32_t> values, const Shape&
   return copy_in(*this, values, shape);
 }
 
+void ReferenceBackend::write_rows(const Tensor& tensor, int64_t row, int64_t count, std::span<const float> values) {
+  const int64_t n = tensor.row_elements();
+  CHECK(0 <= row && row + count <= tensor.rows());
+  CHECK_EQ(static_cast<int64_t>(values.size()), count * n);
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t i = 0; i < n; ++i) {
+      const float value = values[static_cast<size_t>(r * n + i)];
+      if (tensor.dtype() == DType::kBF16) {
+        raw_row<BFloat16>(tensor, row + r)[i] = to_bfloat16(value);
+      } else {
+        raw_row<float>(tensor, row + r)[i] = value;
+      }
+    }
+}
+
 std::vector<float> ReferenceBackend::to_host(const Tensor& tensor) {
   std::vector<float> values;
   values.reserve(static_cast<size_t>(tensor.elements()));

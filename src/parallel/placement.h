@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Placement: which expert each slot of one MoE layer holds. Experts are the model's; slots are the engine's places for copies of them.
-// Slot s lives on EP rank s / slots_per_rank. An empty slot holds kNoExpert. Pure.
+// Placement: which expert each slot of one MoE layer holds. Experts are the model's; slots are the engine's places for
+// copies of them. Slot s lives on EP rank s / slots_per_rank. An empty slot holds kNoExpert. Immutable and pure: a new
+// placement is a new value. Not here: which placement is good (the balancer), and moving weights.
 #pragma once
 
 #include <compare>

@@ -32,7 +32,7 @@ struct AttentionSpec {
   int64_t v_dim = 0;
   int64_t window = 0;  // > 0: a query sees the last `window` positions, itself included
   int64_t chunk = 0;   // > 0: a query sees only positions of its own multiple of `chunk` (Llama-4)
-  Tensor sinks;        // f32 [heads] or undefined: exp(sink) joins the softmax's denominator (gpt-oss)
+  Tensor sinks = {};   // f32 [heads] or undefined: exp(sink) joins the softmax's denominator (gpt-oss)
 };
 
 // cos and sin of every position, f32 [max_positions, rotary_dim / 2], any attention scaling already multiplied in.
@@ -57,7 +57,7 @@ struct RouterSpec {
   int64_t top_groups = 1;
   GroupScore group_score = GroupScore::kMax;
   bool masked_is_zero = true;        // scores of masked groups: 0 (reference code) rather than minus infinity
-  Tensor correction_bias;            // f32 [experts] or undefined: selects, never weighs
+  Tensor correction_bias = {};       // f32 [experts] or undefined: selects, never weighs
 };
 
 enum class GateKind : uint8_t {

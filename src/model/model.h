@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// RankModel: what one rank holds and computes of a model: its stage's layers, its slices, its experts. Used by that rank's thread only
-// (loading may use helper threads). Life: construct (declares weights, reads nothing) -> plan() -> load -> allocate_kv -> connect ->
-// forward, step after step.
+// RankModel: what one rank holds and computes of a model: its stage's layers, its slices, its experts. Used by that
+// rank's thread only (loading may use helper threads). Life: construct (declares weights, reads nothing) -> plan() ->
+// load -> allocate_kv -> connect -> forward, step after step.
 #pragma once
 
 #include <atomic>
@@ -22,9 +22,9 @@ namespace shoal {
 class Checkpoint;
 
 struct ModelOptions {
-  DType compute = DType::kBF16;    // kF32 or kBF16: of weights in products, and of the KV cache
-  bool deterministic = false;      // contract section 4, rules 4 and 5
-  int64_t max_seq_len = 0;         // 0: the model's
+  DType compute = DType::kBF16;  // kF32 or kBF16: of weights in products, and of the KV cache
+  bool deterministic = false;    // contract section 4, rules 4 and 5
+  int64_t max_seq_len = 0;       // 0: the model's
   int64_t tokens_per_block = 32;
   int64_t moe_max_num_tokens = 0;  // tokens, summed over ranks, per MoE call; 0: no bound
   std::vector<int64_t> pp_partition;
@@ -33,8 +33,8 @@ struct ModelOptions {
 // What a rank will hold and say, known before anything is read.
 struct RankPlan {
   Range layers;
-  int64_t heads = 0;     // per layer, on this rank
-  int64_t kv_heads = 0;  // (1 for MLA's latent cache)
+  int64_t heads = 0;                                // per layer, on this rank
+  int64_t kv_heads = 0;                             // (1 for MLA's latent cache)
   std::map<int64_t, std::vector<int32_t>> experts;  // layer -> expert of each local slot, -1 empty
   int64_t weight_bytes = 0;
   int64_t kv_bytes_per_token = 0;
@@ -45,7 +45,8 @@ struct RankPlan {
     double bytes_per_token = 0;  // sent by this rank, all calls of a step together
   };
   std::vector<Collective> collectives;
-  // Upper bound of what one step of `tokens` rows (this attention-DP group) and `context` positions needs besides weights and KV.
+  // Upper bound of what one step of `tokens` rows (this attention-DP group) and `context` positions needs besides
+  // weights and KV.
   int64_t activation_bytes(int64_t tokens, int64_t context) const;
   int64_t comm_bytes(int64_t tokens) const;
   // Coefficients of the two bounds.
@@ -83,13 +84,14 @@ class RankModel {
   bool first_stage() const;
   bool last_stage() const;
   int64_t hidden_size() const;
-  // One step through this stage. `hidden`: f32 [tokens, hidden] from the previous stage, undefined on the first; returns the residual stream.
+  // One step through this stage. `hidden`: f32 [tokens, hidden] from the previous stage, undefined on the first;
+  // returns the residual stream.
   Tensor forward(const StepPlan& plan, const Tensor& hidden);
   // Last stage: f32 [logit_rows, vocab] of this rank's attention-DP group, whole on every rank of attn_tp.
   Tensor logits(const StepPlan& plan, const Tensor& hidden);
 
-  // Routed (token, pick) pairs by layer and expert since construction, of this rank's home tokens (each pair is counted on exactly one
-  // rank of the stage).
+  // Routed (token, pick) pairs by layer and expert since construction, of this rank's home tokens (each pair is counted
+  // on exactly one rank of the stage).
   const std::map<int64_t, std::vector<int64_t>>& expert_loads() const;
 
  private:
@@ -97,11 +99,14 @@ class RankModel {
   std::unique_ptr<Impl> impl_;
 };
 
-// Before any weight is read: every tensor the model needs is in the checkpoint with the right shape and type, and nothing else is.
-// Returns one line per problem, and in `notices` what is skipped on purpose.
-std::vector<std::string> checkpoint_problems(const ModelSpec& spec, const Checkpoint& checkpoint, std::vector<std::string>& notices);
+// Before any weight is read: every tensor the model needs is in the checkpoint with the right shape and type, and
+// nothing else is. Returns one line per problem, and in `notices` what is skipped on purpose.
+std::vector<std::string> checkpoint_problems(const ModelSpec& spec, const Checkpoint& checkpoint,
+                                             std::vector<std::string>& notices);
 
-// Limits that the layout's sizes must respect for this model (heads divisible by attn_tp, experts >= ep, ...), all of them.
-std::vector<std::string> layout_problems(const ModelSpec& spec, const GridSizes& sizes, const std::vector<int64_t>& pp_partition);
+// Limits that the layout's sizes must respect for this model (heads divisible by attn_tp, experts >= ep, ...), all of
+// them.
+std::vector<std::string> layout_problems(const ModelSpec& spec, const GridSizes& sizes,
+                                         const std::vector<int64_t>& pp_partition);
 
 }  // namespace shoal

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ModelSpec: a model as plain data, read from config.json by one short function per family (model/families/). The generic decoder
-// (model/decoder.h) is built from it; nothing below this knows family names.
+// ModelSpec: a model as plain data, read from config.json by one short function per family (model/families/). The
+// generic decoder (model/decoder.h) is built from it; nothing below this knows family names.
 #pragma once
 
 #include <cstdint>
@@ -59,16 +59,18 @@ struct AttentionLayer {
   bool sinks = false;
   int64_t window = 0;
   int64_t chunk = 0;
-  // Llama-4 on layers without rope: q *= 1 + temperature_scale * ln(1 + floor((position + 1) / temperature_floor)); 0: off
+  // Llama-4 on layers without rope: q *= 1 + temperature_scale * ln(1 + floor((position + 1) / temperature_floor)); 0:
+  // off
   float temperature_scale = 0.0f;
   float temperature_floor = 1.0f;
 };
 
 // How a checkpoint stores routed experts.
 enum class ExpertStorage : uint8_t {
-  kPerExpert,     // experts.N.{gate,up,down}_proj.weight [out, in]
-  kStackedHalves, // experts.gate_up_proj [E, in, out], gate and up as halves (Llama-4)
-  kStackedPairs,  // experts.gate_up_proj [E, in, out] (or MXFP4 blocks), gate and up as alternating columns, with biases (gpt-oss)
+  kPerExpert,      // experts.N.{gate,up,down}_proj.weight [out, in]
+  kStackedHalves,  // experts.gate_up_proj [E, in, out], gate and up as halves (Llama-4)
+  kStackedPairs,   // experts.gate_up_proj [E, in, out] (or MXFP4 blocks), gate and up as alternating columns, with
+                   // biases (gpt-oss)
 };
 
 struct MoeLayer {
@@ -84,9 +86,9 @@ struct MoeLayer {
   GateSpec gate;
   ExpertStorage storage = ExpertStorage::kPerExpert;
   // Tensor names below the layer's prefix.
-  std::string block = "mlp";                         // "block_sparse_moe" (Mixtral), "feed_forward" (Llama-4)
-  std::string router_name = "gate";                  // "router"
-  std::string shared_name = "shared_experts";        // "shared_expert"
+  std::string block = "mlp";                   // "block_sparse_moe" (Mixtral), "feed_forward" (Llama-4)
+  std::string router_name = "gate";            // "router"
+  std::string shared_name = "shared_experts";  // "shared_expert"
   std::string gate_proj = "gate_proj", up_proj = "up_proj", down_proj = "down_proj";  // Mixtral: w1, w3, w2
 };
 
@@ -110,9 +112,9 @@ struct ModelSpec {
   bool tied_embeddings = false;
   RopeSpec rope;
   std::vector<DecoderLayer> layers;
-  std::string prefix;                 // "language_model." inside a multimodal checkpoint
-  std::vector<std::string> ignored;   // prefixes of tensors outside the text model
-  std::vector<int32_t> stop_ids;      // end tokens of config.json and generation_config.json
+  std::string prefix;                // "language_model." inside a multimodal checkpoint
+  std::vector<std::string> ignored;  // prefixes of tensors outside the text model
+  std::vector<int32_t> stop_ids;     // end tokens of config.json and generation_config.json
   std::optional<int32_t> bos_id;
   int64_t fp8_block_rows = 128, fp8_block_columns = 128;  // quantization_config.weight_block_size
 

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/model.h"
+
+#include "model/decoder.h"
+#include "model/rank_plan.h"
+#include "model/rope.h"
+
+namespace shoal {
+
+struct RankModel::Impl {
+  Impl(const ModelSpec& model_spec, const Mesh& model_mesh, int model_rank, const ModelOptions& model_options,
+       Backend& model_backend)
+      : spec(model_spec),
+        mesh(model_mesh),
+        options(model_options),
+        at(mesh.at(model_rank)),
+        backend(model_backend),
+        weights(mesh, model_rank, options.compute),
+        build{spec, options, mesh, model_rank, weights},
+        decoder(
+            stage_layers(static_cast<int64_t>(spec.layers.size()), mesh.sizes().pipeline, options.pp_partition)[at.pp],
+            build),
+        plan(make_rank_plan(decoder, build, backend)) {
+    for (const auto& [layer, experts] : plan.experts) loads[layer].assign(spec.layers[layer].moe->experts, 0);
+  }
+
+  StepContext context(const StepPlan& step) const {
+    return {backend,
+            step,
+            step.groups[at.attn_dp],
+            rope,
+            Group<Axis::kAttnTp>(*groups.attn_tp),
+            Group<Axis::kFfnTp>(*groups.ffn_tp),
+            Group<Axis::kMoe>(*groups.moe),
+            options.deterministic};
+  }
+
+  ModelSpec spec;
+  Mesh mesh;
+  ModelOptions options;
+  Coordinates at;
+  Backend& backend;
+  WeightTable weights;
+  BuildContext build;
+  Decoder decoder;
+  RankPlan plan;
+  RankGroups groups;
+  RopeTable rope;
+  std::vector<KvLayer> kv;
+  std::map<int64_t, std::vector<int64_t>> loads;
+};
+
+RankModel::RankModel(const ModelSpec& spec, const Mesh& mesh, int rank, const ModelOptions& options, Backend& backend)
+    : impl_(std::make_unique<Impl>(spec, mesh, rank, options, backend)) {}
+
+RankModel::~RankModel() = default;
+
+const RankPlan& RankModel::plan() const {
+  return impl_->plan;
+}
+
+void RankModel::load(const Checkpoint& checkpoint, int threads, LoadProgress& progress) {
+  impl_->weights.load(checkpoint, impl_->backend, threads, progress);
+  impl_->decoder.bind(impl_->backend);
+  const int64_t positions = impl_->options.max_seq_len > 0 ? impl_->options.max_seq_len : impl_->spec.max_positions;
+  impl_->rope = make_rope_table(impl_->spec.rope, positions, impl_->backend);
+}
+
+void RankModel::load_dummy(uint64_t seed, int threads, LoadProgress& progress) {
+  load(*make_dummy_checkpoint(seed), threads, progress);
+}
+
+void RankModel::allocate_kv(int64_t pages) {
+  const DType dtype = impl_->options.compute;
+  const int64_t block = impl_->options.tokens_per_block;
+  impl_->kv.clear();
+  for (const DecoderBlock& layer : impl_->decoder.blocks()) {
+    const Attention::KvShape shape = layer.attention().kv_shape();
+    KvLayer kv{impl_->backend.zeros(dtype, {pages, shape.kv_heads, block, shape.k_dim}), Tensor()};
+    if (shape.v_dim > 0) kv.v = impl_->backend.zeros(dtype, {pages, shape.kv_heads, block, shape.v_dim});
+    impl_->kv.push_back(kv);
+  }
+}
+
+void RankModel::connect(const RankGroups& groups) {
+  impl_->groups = groups;
+}
+
+bool RankModel::first_stage() const {
+  return impl_->decoder.first_stage();
+}
+bool RankModel::last_stage() const {
+  return impl_->decoder.last_stage();
+}
+int64_t RankModel::hidden_size() const {
+  return impl_->spec.hidden;
+}
+
+Tensor RankModel::forward(const StepPlan& plan, const Tensor& hidden) {
+  return impl_->decoder.forward(hidden, impl_->kv, impl_->context(plan), impl_->loads);
+}
+
+Tensor RankModel::logits(const StepPlan& plan, const Tensor& hidden) {
+  return impl_->decoder.logits(hidden, impl_->context(plan));
+}
+
+const std::map<int64_t, std::vector<int64_t>>& RankModel::expert_loads() const {
+  return impl_->loads;
+}
+
+}  // namespace shoal

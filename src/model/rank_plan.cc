@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/rank_plan.h"
+
+#include <algorithm>
+
+namespace shoal {
+
+namespace {
+
+constexpr double kF32 = 4.0;
+
+void add_collective(RankPlan& plan, const std::string& operation, const std::string& group, double bytes_per_token) {
+  for (RankPlan::Collective& collective : plan.collectives) {
+    if (collective.operation != operation || collective.group != group) continue;
+    ++collective.per_step;
+    collective.bytes_per_token += bytes_per_token;
+    return;
+  }
+  plan.collectives.push_back({operation, group, 1, bytes_per_token});
+}
+
+// Sent by one rank for each token of its attention-DP group: an all-reduce of n ranks sends 2 (n - 1) / n of the row
+// (reduce-scatter and gather), a gather (n - 1) / n.
+double all_reduce_bytes(double row, int ranks) {
+  return 2.0 * row * (ranks - 1) / ranks;
+}
+
+// Expected distinct EP ranks, other than itself, that a token of top_k evenly spread picks reaches, times the MoE-TP
+// ranks of each.
+double exchange_targets(const MoeLayer& moe, const GridSizes& sizes) {
+  const double ep = sizes.moe_expert;
+  double missed = 1.0;
+  for (int64_t k = 0; k < moe.top_k; ++k) missed *= (ep - 1.0) / ep;
+  const double columns = ep * (1.0 - missed);
+  return columns * sizes.moe_tensor * (1.0 - 1.0 / (ep * sizes.moe_tensor));
+}
+
+struct LayerCounts {
+  const DecoderLayer& layer;
+  const DecoderBlock& block;
+};
+
+void add_layer(RankPlan& plan, const LayerCounts& counts, const BuildContext& build) {
+  const Mesh& mesh = build.mesh;
+  const double row = static_cast<double>(build.spec.hidden) * kF32;
+  const int attn_tp = mesh.attn_tp_size(), stage = mesh.stage_size();
+  const int ffn_tp = static_cast<int>(mesh.group(Axis::kFfnTp, build.rank).size());
+  if (attn_tp > 1) add_collective(plan, "all_reduce", "attn_tp", all_reduce_bytes(row, attn_tp));
+  if (!counts.layer.moe) {
+    if (ffn_tp > 1) add_collective(plan, "all_reduce", "ffn_tp", all_reduce_bytes(row, ffn_tp));
+    return;
+  }
+  if (stage == 1) return;
+  if (!counts.block.moe()->exchanges()) {
+    add_collective(plan, "all_reduce", "moe",
+                   all_reduce_bytes(row * (counts.layer.moe->shared_ffn > 0 ? 2.0 : 1.0), stage));
+    return;
+  }
+  const double targets = exchange_targets(*counts.layer.moe, mesh.sizes()) / attn_tp;
+  const double back = build.options.deterministic
+                          ? static_cast<double>(counts.layer.moe->top_k) / std::max(targets * attn_tp, 1.0)
+                          : 1.0;
+  add_collective(plan, "dispatch", "moe", targets * row);
+  add_collective(plan, "combine", "moe", targets * row * back);
+  if (attn_tp > 1) add_collective(plan, "all_gather", "attn_tp", row * (attn_tp - 1) / attn_tp);
+  if (counts.layer.moe->shared_ffn > 0 && ffn_tp > 1)
+    add_collective(plan, "all_reduce", "ffn_tp", all_reduce_bytes(row, ffn_tp));
+}
+
+void add_ends(RankPlan& plan, const Decoder& decoder, const BuildContext& build) {
+  const double row = static_cast<double>(build.spec.hidden) * kF32;
+  const int attn_tp = build.mesh.attn_tp_size();
+  if (decoder.first_stage() && attn_tp > 1)
+    add_collective(plan, "all_reduce", "attn_tp", all_reduce_bytes(row, attn_tp));
+  if (!decoder.last_stage()) add_collective(plan, "send", "pp", row);
+  if (decoder.last_stage() && attn_tp > 1)
+    add_collective(plan, "all_gather_columns", "attn_tp",
+                   static_cast<double>(build.spec.vocab) * kF32 * (attn_tp - 1) / attn_tp);
+}
+
+// Widest set of rows that one layer holds at a time, in floats a token.
+double layer_activation(const DecoderLayer& layer, const BuildContext& build, int64_t heads, int64_t kv_heads) {
+  const AttentionLayer& attention = layer.attention;
+  const double hidden = static_cast<double>(build.spec.hidden);
+  double attention_floats = static_cast<double>(heads) * static_cast<double>(2 * attention.head_dim + attention.v_dim) +
+                            2.0 * static_cast<double>(kv_heads * attention.head_dim);
+  if (attention.mla)
+    attention_floats += static_cast<double>(attention.mla->q_lora_rank * 2) +
+                        3.0 * static_cast<double>(heads * (attention.mla->kv_lora_rank + attention.mla->rope_dim));
+  double ffn_floats = static_cast<double>(layer.dense.ffn);
+  if (layer.moe) {
+    const double picks = static_cast<double>(layer.moe->top_k);
+    const double per_pick = hidden + static_cast<double>(layer.moe->ffn);
+    ffn_floats = static_cast<double>(layer.moe->shared_ffn + layer.moe->experts) + picks * per_pick + 3.0 * hidden;
+  }
+  return 4.0 * hidden + std::max(attention_floats, ffn_floats);
+}
+
+}  // namespace
+
+int64_t RankPlan::activation_bytes(int64_t tokens, int64_t context) const {
+  return static_cast<int64_t>(activation_per_token * static_cast<double>(tokens) +
+                              activation_per_context * static_cast<double>(context));
+}
+
+int64_t RankPlan::comm_bytes(int64_t tokens) const {
+  return static_cast<int64_t>(comm_per_token * static_cast<double>(tokens));
+}
+
+RankPlan make_rank_plan(const Decoder& decoder, const BuildContext& build, const Backend& backend) {
+  RankPlan plan;
+  plan.layers = decoder.layers();
+  plan.weight_bytes = build.weights.bytes(backend);
+  double widest = 0.0;
+  for (size_t i = 0; i < decoder.blocks().size(); ++i) {
+    const int64_t index = plan.layers.begin + static_cast<int64_t>(i);
+    const DecoderLayer& layer = build.spec.layers[index];
+    const DecoderBlock& block = decoder.blocks()[i];
+    const Attention::KvShape kv = block.attention().kv_shape();
+    plan.heads = layer.attention.heads / build.mesh.attn_tp_size();
+    plan.kv_heads = kv.kv_heads;
+    plan.kv_bytes_per_token +=
+        kv.kv_heads * (kv.k_dim + kv.v_dim) * static_cast<int64_t>(dtype_bytes(build.options.compute));
+    widest = std::max(widest, layer_activation(layer, build, plan.heads, plan.kv_heads));
+    if (layer.attention.mla)
+      plan.activation_per_context =
+          static_cast<double>(plan.heads * (2 * layer.attention.head_dim + 3 * layer.attention.v_dim)) * kF32;
+    if (block.moe())
+      for (const ExpertId expert : block.moe()->placement().on_rank(block.moe()->ep_rank()))
+        plan.experts[index].push_back(expert.value);
+    add_layer(plan, {layer, block}, build);
+  }
+  add_ends(plan, decoder, build);
+  plan.activation_per_token = widest * kF32;
+  for (const RankPlan::Collective& collective : plan.collectives)
+    plan.comm_per_token =
+        std::max(plan.comm_per_token, collective.bytes_per_token / static_cast<double>(collective.per_step));
+  return plan;
+}
+
+}  // namespace shoal

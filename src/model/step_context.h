@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a layer needs besides its weights to compute one step on one rank.
+#pragma once
+
+#include "backend/ops.h"
+#include "comm/group.h"
+#include "model/step.h"
+
+namespace shoal {
+
+struct StepContext {
+  Backend& backend;
+  const StepPlan& plan;
+  const Batch& batch;  // plan.groups[this rank's attn_dp]
+  const RopeTable& rope;
+  Group<Axis::kAttnTp> attn_tp;
+  Group<Axis::kFfnTp> ffn_tp;
+  Group<Axis::kMoe> moe;
+  bool deterministic = false;
+
+  int64_t tokens() const { return static_cast<int64_t>(batch.tokens.size()); }
+};
+
+}  // namespace shoal

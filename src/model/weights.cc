@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/weights.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+namespace shoal {
+
+namespace {
+
+int64_t rows_of(const std::vector<WeightPart>& parts) {
+  int64_t rows = 0;
+  for (const WeightPart& part : parts) rows += part.rows.size();
+  return rows;
+}
+
+// Small enough to stay in cache between reading and packing, whole panels of 64 rows at a time.
+int64_t rows_per_job(int64_t columns) {
+  return std::max<int64_t>(64, (int64_t{1} << 17) / std::max<int64_t>(columns, 1) / 64 * 64);
+}
+
+}  // namespace
+
+// Rows [row, row + count) of a part, to be written from row `target_row` of a matrix or tensor.
+struct WeightTable::Job {
+  const MatrixSource* source = nullptr;
+  Range columns;
+  int64_t row = 0;
+  int64_t count = 0;
+  int64_t target_row = 0;
+  const MatrixEntry* matrix = nullptr;
+  const TensorEntry* tensor = nullptr;
+};
+
+const Matrix* WeightTable::matrix(MatrixKind kind, std::vector<WeightPart> parts, Range columns, DType dtype) {
+  MatrixSpec spec{.out = rows_of(parts), .in = columns.size(), .kind = kind, .dtype = dtype};
+  if (kind == MatrixKind::kRow) {
+    spec.k_slice = columns;
+    spec.k_total = parts.front().source.in;
+  }
+  matrices_.push_back({spec, std::move(parts), columns, {}});
+  return &matrices_.back().matrix;
+}
+
+const Tensor* WeightTable::vector(std::vector<WeightPart> parts) {
+  const int64_t rows = rows_of(parts);
+  tensors_.push_back({std::move(parts), Shape{rows}, DType::kF32, {}});
+  return &tensors_.back().tensor;
+}
+
+const Tensor* WeightTable::table(WeightPart part, DType dtype) {
+  const Shape shape{part.rows.size(), part.source.in};
+  tensors_.push_back({{std::move(part)}, shape, dtype, {}});
+  return &tensors_.back().tensor;
+}
+
+WeightPart WeightTable::part(const std::string& name, const Dim& out, const Dim& in) const {
+  return {MatrixSource{.tensor = name + ".weight", .out = out.size, .in = in.size}, local(out)};
+}
+
+WeightPart WeightTable::vector_part(const std::string& full_name, const Dim& dim) const {
+  return {MatrixSource{.tensor = full_name, .out = dim.size, .in = 1, .vector = true}, local(dim)};
+}
+
+const Matrix* WeightTable::column(const std::string& name, const Dim& out, const Dim& in) {
+  CHECK(in.cut == Cut::kNone);
+  return matrix(MatrixKind::kColumn, {part(name, out, in)}, local(in), compute_);
+}
+
+const Matrix* WeightTable::row(const std::string& name, const Dim& out, const Dim& in) {
+  CHECK(out.cut == Cut::kNone);
+  return matrix(MatrixKind::kRow, {part(name, out, in)}, local(in), compute_);
+}
+
+int64_t WeightTable::bytes(const Backend& backend) const {
+  int64_t total = 0;
+  for (const MatrixEntry& entry : matrices_) total += backend.matrix_bytes(entry.spec);
+  for (const TensorEntry& entry : tensors_)
+    total += entry.shape.elements() * static_cast<int64_t>(dtype_bytes(entry.dtype));
+  return total;
+}
+
+std::vector<MatrixSource> WeightTable::sources() const {
+  std::vector<MatrixSource> result;
+  for (const MatrixEntry& entry : matrices_)
+    for (const WeightPart& part : entry.parts) result.push_back(part.source);
+  for (const TensorEntry& entry : tensors_)
+    for (const WeightPart& part : entry.parts) result.push_back(part.source);
+  return result;
+}
+
+std::vector<WeightTable::Job> WeightTable::allocate(Backend& backend) {
+  std::vector<Job> jobs;
+  const auto add_parts = [&](const std::vector<WeightPart>& parts, Job job) {
+    for (const WeightPart& part : parts) {
+      job.source = &part.source;
+      const int64_t step = rows_per_job(job.columns.size());
+      for (int64_t row = part.rows.begin; row < part.rows.end; row += step) {
+        job.row = row;
+        job.count = std::min(step, part.rows.end - row);
+        jobs.push_back(job);
+        job.target_row += job.count;
+      }
+    }
+  };
+  for (MatrixEntry& entry : matrices_) {
+    entry.matrix = backend.new_matrix(entry.spec);
+    add_parts(entry.parts, {.columns = entry.columns, .matrix = &entry});
+  }
+  for (TensorEntry& entry : tensors_) {
+    entry.tensor = backend.empty(entry.dtype, entry.shape);
+    const int64_t columns = entry.shape.rank() == 1 ? 1 : entry.shape[1];
+    add_parts(entry.parts, {.columns = {0, columns}, .tensor = &entry});
+  }
+  return jobs;
+}
+
+void WeightTable::load(const Checkpoint& checkpoint, Backend& backend, int threads, LoadProgress& progress) {
+  const std::vector<Job> jobs = allocate(backend);
+  std::atomic<size_t> next{0};
+  std::exception_ptr failure;
+  std::mutex failure_mutex;
+  const auto run_job = [&](const Job& job, std::vector<float>& values) {
+    values.resize(job.count * job.columns.size());
+    checkpoint.read(*job.source, job.row, job.count, job.columns, values);
+    if (job.matrix) {
+      backend.fill_rows(job.matrix->matrix, job.target_row, job.count, values);
+    } else {
+      backend.write_rows(job.tensor->tensor, job.target_row, job.count, values);
+    }
+    const size_t element = dtype_bytes(job.matrix ? job.matrix->spec.dtype : job.tensor->dtype);
+    progress.done_bytes += static_cast<int64_t>(values.size() * element);
+  };
+  const auto work = [&] {
+    std::vector<float> values;
+    try {
+      for (size_t i = next++; i < jobs.size() && !progress.cancelled; i = next++) run_job(jobs[i], values);
+    } catch (...) {
+      const std::lock_guard lock(failure_mutex);
+      if (!failure) failure = std::current_exception();
+      next = jobs.size();
+    }
+  };
+  {
+    std::vector<std::jthread> helpers;
+    for (int i = 1; i < threads; ++i) helpers.emplace_back(work);
+    work();
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace shoal

@@ -14,16 +14,16 @@ struct SamplingParams {
   int64_t max_tokens = 64;
   float temperature = 0.0f;  // 0: greedy
   float top_p = 1.0f;
-  int64_t top_k = 0;         // 0: off
+  int64_t top_k = 0;  // 0: off
   float min_p = 0.0f;
   float repetition_penalty = 1.0f;  // Keskar et al. 2019, over prompt and output
   float presence_penalty = 0.0f;    // over output
   float frequency_penalty = 0.0f;
-  std::optional<uint64_t> seed;     // absent: 0 for greedy, else drawn once per request
+  std::optional<uint64_t> seed{};  // absent: 0 for greedy, else drawn once per request
   bool ignore_eos = false;
-  std::vector<std::string> stop;
-  std::vector<int32_t> stop_token_ids;
-  int64_t logprobs = 0;             // top alternatives to report; the chosen token's is always reported
+  std::vector<std::string> stop{};
+  std::vector<int32_t> stop_token_ids{};
+  int64_t logprobs = 0;  // top alternatives to report; the chosen token's is always reported
 };
 
 enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kError };

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <future>
+#include <mutex>
+#include <random>
+
+#include "base/error.h"
+#include "engine/kv_budget.h"
+
+namespace shoal {
+namespace {
+
+constexpr int64_t kScoreBytes = int64_t{256} << 20;  // of logits that one scoring step may take on a rank
+
+SchedulerLimits scheduler_limits(const ModelSetup& setup, const EngineInfo& info) {
+  const EngineConfig& config = setup.config;
+  const int64_t row_bytes = setup.spec.vocab * static_cast<int64_t>(sizeof(float));
+  return {.groups = setup.mesh.sizes().attention_data,
+          .pipeline = setup.mesh.sizes().pipeline,
+          .max_batch_size = config.max_batch_size,
+          .max_num_tokens = config.max_num_tokens,
+          .max_seq_len = info.max_seq_len,
+          .tokens_per_block = config.kv_cache.tokens_per_block,
+          .pages = info.kv_pages,
+          .mix_chunks = config.enable_chunked_prefill,
+          .max_score_rows = std::max<int64_t>(1, kScoreBytes / row_bytes)};
+}
+
+uint64_t request_seed(const SamplingParams& params) {
+  if (params.seed) return *params.seed;
+  if (params.temperature == 0.0f) return 0;
+  std::random_device device;
+  return (uint64_t{device()} << 32) | device();
+}
+
+}  // namespace
+
+// Collects the results of requests that are waited for together.
+struct Engine::Waiter {
+  explicit Waiter(size_t count) : results(count), left(count) {}
+  std::function<void(GenerationResult)> receiver(size_t index) {
+    return [this, index](GenerationResult result) {
+      const std::lock_guard lock(mutex);  // held to the end: the waiting thread destroys this
+      results[index] = std::move(result);
+      if (--left == 0) done.notify_all();
+    };
+  }
+  std::vector<GenerationResult> wait() {
+    std::unique_lock lock(mutex);
+    done.wait(lock, [&] { return left == 0; });
+    return std::move(results);
+  }
+
+  std::mutex mutex;
+  std::condition_variable done;
+  std::vector<GenerationResult> results;
+  size_t left;
+};
+
+Engine::Engine(const std::filesystem::path& model_dir, const EngineConfig& config, const EngineHooks& hooks)
+    : setup_(set_up_model(model_dir, config, SetupFor::kRunning)) {
+  const Machine machine = read_machine();
+  const int ranks = setup_.mesh.world_size();
+  info_.dtype = setup_.options.compute;
+  info_.threads_per_rank = threads_per_rank(config, machine);
+  info_.max_seq_len = config.max_seq_len.value_or(setup_.spec.max_positions);
+  info_.notices = setup_.notices;
+  RankWorldSetup world{
+      .mesh = setup_.mesh,
+      .hidden_size = setup_.spec.hidden,
+      .backend = {.device = config.device, .isa = config.isa, .threads = info_.threads_per_rank, .cores = {}},
+      .cores = pinned_cores(machine, ranks, info_.threads_per_rank),
+      .comm_timeout_s = config.comm_timeout_s,
+      .models = hooks.models};
+  info_.pinned = !world.cores.front().empty();
+  if (!world.models) {
+    world.models = rank_models({.spec = setup_.spec,
+                                .mesh = setup_.mesh,
+                                .options = setup_.options,
+                                .checkpoint = setup_.checkpoint.get(),
+                                .load_threads = info_.threads_per_rank});
+  }
+  world_ = std::make_unique<RankWorld>(std::move(world));
+  info_.plans.resize(ranks);
+  std::string backend;
+  world_->on_all([&](RankState& state) {
+    info_.plans[state.rank] = state.model->plan();
+    if (state.rank == 0) backend = state.backend->name();
+  });
+  info_.backend = backend;
+  info_.kv_pages = kv_pages({.plans = info_.plans,
+                             .config = config,
+                             .max_seq_len = info_.max_seq_len,
+                             .available_bytes = machine.available_bytes,
+                             .memory_limit = machine.memory_limit});
+  limits_ = scheduler_limits(setup_, info_);
+  load(hooks);
+  for (int i = 0; i < setup_.mesh.sizes().data; ++i)
+    replicas_.push_back(std::make_unique<Replica>(*world_, i, limits_));
+  world_->when_failed([this](const std::string& reason) {
+    for (const auto& replica : replicas_) replica->fail(reason);
+  });
+}
+
+Engine::~Engine() {
+  if (world_) world_->when_failed({});
+}
+
+void Engine::load(const EngineHooks& hooks) {
+  LoadProgress progress;
+  world_->when_failed([&](const std::string&) { progress.cancelled = true; });
+  auto loaded =
+      std::async(std::launch::async, [&] { world_->on_all([&](RankState& state) { state.model->load(progress); }); });
+  const auto report = [&] {
+    if (hooks.on_load) hooks.on_load(progress.done_bytes, progress.total_bytes);
+  };
+  while (loaded.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready) report();
+  loaded.get();
+  report();
+  world_->when_failed({});
+  setup_.checkpoint.reset();
+  world_->on_all([this](RankState& state) {
+    state.model->allocate_kv(info_.kv_pages);
+    state.model->connect(
+        {.attn_tp = state.attn_tp.get(), .ffn_tp = state.ffn_tp.get(), .moe = state.moe.get(), .pp = state.pp.get()});
+  });
+}
+
+void Engine::check_prompt(std::span<const int32_t> prompt, int64_t max_tokens) const {
+  for (size_t i = 0; i < prompt.size(); ++i) {
+    if (prompt[i] >= 0 && prompt[i] < setup_.spec.vocab) continue;
+    throw Error(ErrorKind::kInvalid,
+                fmt::format("token id {} at position {} of the prompt is not in the vocabulary [0, {})", prompt[i], i,
+                            setup_.spec.vocab));
+  }
+  const std::string problem = Scheduler::never_fits(limits_, static_cast<int64_t>(prompt.size()), max_tokens);
+  if (!problem.empty()) throw Error(ErrorKind::kLimit, problem);
+}
+
+std::shared_ptr<LiveRequest> Engine::make_request(std::vector<int32_t> prompt, const SamplingParams& params,
+                                                  RequestCallbacks callbacks) {
+  Problems problems;
+  problems.append(sampling_problems(params));
+  if (!params.stop.empty() && !setup_.tokenizer)
+    problems.add("stop strings need a tokenizer.json beside the model, which has none");
+  if (problems.list().size() == 1) throw Error(ErrorKind::kInvalid, problems.list().front());
+  problems.throw_if_any("the request is wrong:");
+  check_prompt(prompt, params.max_tokens);
+  const auto request = std::make_shared<LiveRequest>();
+  request->id = next_id_++;
+  request->prompt_tokens = std::ssize(prompt);
+  request->max_tokens = params.max_tokens;
+  request->callbacks = std::move(callbacks);
+  if (!params.ignore_eos) request->stop_ids = setup_.spec.stop_ids;
+  request->stop_ids.insert(request->stop_ids.end(), params.stop_token_ids.begin(), params.stop_token_ids.end());
+  request->sampler = std::make_unique<Sampler>(params, request_seed(params), prompt);
+  request->text = std::make_unique<OutputText>(setup_.tokenizer, prompt, params.stop);
+  request->result.prompt_token_ids = prompt;
+  request->tokens = std::move(prompt);
+  return request;
+}
+
+std::shared_ptr<LiveRequest> Engine::make_score_request(std::vector<int32_t> prompt, RequestCallbacks callbacks) {
+  check_prompt(prompt, 0);
+  const auto request = std::make_shared<LiveRequest>();
+  request->id = next_id_++;
+  request->prompt_tokens = std::ssize(prompt);
+  request->all_logits = true;
+  request->callbacks = std::move(callbacks);
+  request->tokens = std::move(prompt);
+  return request;
+}
+
+void Engine::submit_all(std::vector<std::shared_ptr<LiveRequest>> requests) {
+  std::vector<int64_t> loads;
+  for (const auto& replica : replicas_) loads.push_back(replica->load_tokens());
+  std::vector<std::vector<std::shared_ptr<LiveRequest>>> shares(replicas_.size());
+  for (auto& request : requests) {
+    const auto least = std::min_element(loads.begin(), loads.end()) - loads.begin();
+    loads[least] += request->prompt_tokens + request->max_tokens;
+    shares[least].push_back(std::move(request));
+  }
+  for (size_t i = 0; i < shares.size(); ++i)
+    if (!shares[i].empty()) replicas_[i]->submit(std::move(shares[i]));
+}
+
+uint64_t Engine::submit(std::vector<int32_t> prompt, const SamplingParams& params, RequestCallbacks callbacks) {
+  CHECK(static_cast<bool>(callbacks.on_finish));
+  const bool score = static_cast<bool>(callbacks.on_logits);
+  auto request = score ? make_score_request(std::move(prompt), std::move(callbacks))
+                       : make_request(std::move(prompt), params, std::move(callbacks));
+  const uint64_t id = request->id;
+  submit_all({std::move(request)});
+  return id;
+}
+
+void Engine::cancel(uint64_t id) {
+  for (const auto& replica : replicas_) replica->cancel(id);
+}
+
+std::vector<GenerationResult> Engine::run_all(std::vector<std::shared_ptr<LiveRequest>> requests, Waiter& waiter) {
+  submit_all(std::move(requests));
+  std::vector<GenerationResult> results = waiter.wait();
+  if (const auto failure = world_->failure()) throw EngineFailure(*failure);
+  return results;
+}
+
+std::vector<GenerationResult> Engine::generate(const std::vector<std::vector<int32_t>>& prompts,
+                                               const SamplingParams& params, const OnOutput& on_output) {
+  Waiter waiter(prompts.size());
+  std::mutex one_at_a_time;
+  std::vector<std::shared_ptr<LiveRequest>> requests;
+  Problems problems;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    RequestCallbacks callbacks{.on_output = {}, .on_logits = {}, .on_finish = waiter.receiver(i)};
+    if (on_output) {
+      callbacks.on_output = [&, i](const OutputDelta& delta) {
+        const std::lock_guard lock(one_at_a_time);
+        on_output(i, delta);
+      };
+    }
+    try {
+      requests.push_back(make_request(prompts[i], params, std::move(callbacks)));
+    } catch (const Error& error) {
+      if (prompts.size() == 1) throw;
+      problems.add(fmt::format("prompt {}: {}", i, error.what()));
+    }
+  }
+  problems.throw_if_any("these prompts cannot be run:");
+  return run_all(std::move(requests), waiter);
+}
+
+void Engine::score(const std::vector<std::vector<int32_t>>& prompts, const OnLogits& on_logits) {
+  Waiter waiter(prompts.size());
+  std::vector<std::shared_ptr<LiveRequest>> requests;
+  Problems problems;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    try {
+      requests.push_back(
+          make_score_request(prompts[i], {.on_output = {},
+                                          .on_logits = [&, i](const LogitRows& rows) { on_logits(i, rows); },
+                                          .on_finish = waiter.receiver(i)}));
+    } catch (const Error& error) {
+      problems.add(fmt::format("prompt {}: {}", i, error.what()));
+    }
+  }
+  problems.throw_if_any("these prompts cannot be scored:");
+  for (const GenerationResult& result : run_all(std::move(requests), waiter))
+    if (result.finish_reason == FinishReason::kError) throw EngineFailure(result.error);
+}
+
+std::vector<std::vector<float>> Engine::score(const std::vector<std::vector<int32_t>>& prompts) {
+  const int64_t vocab = setup_.spec.vocab;
+  std::vector<std::vector<float>> logits(prompts.size());
+  for (size_t i = 0; i < prompts.size(); ++i) logits[i].resize(prompts[i].size() * vocab);
+  score(prompts, [&](size_t index, const LogitRows& rows) {
+    std::copy(rows.values.begin(), rows.values.end(), logits[index].begin() + rows.first * vocab);
+  });
+  return logits;
+}
+
+}  // namespace shoal

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Engine: a model directory, served. Checks everything that can be checked before a weight is read, starts the ranks, loads, and takes
+// requests from any thread: each goes to the replica with the fewest tokens, and there to such an attention-DP group.
+// Invariants: construction fails with *all* problems at once (Error), or with the first rank's failure (EngineFailure); every accepted
+// request ends with on_finish exactly once; a request's tokens depend on its prompt, parameters and seed only.
+// Not here: the command line (apps/), HTTP (server/), chat templates (text/).
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/engine_config.h"
+#include "engine/live_request.h"
+#include "engine/model_setup.h"
+#include "engine/replica.h"
+
+namespace shoal {
+
+struct EngineHooks {
+  // On the constructing thread, several times a second while weights are read.
+  std::function<void(int64_t done_bytes, int64_t total_bytes)> on_load;
+  StageModelFactory models;  // in place of the real model's (tests)
+};
+
+struct EngineInfo {
+  std::string backend;  // such as "cpu/avx512"
+  DType dtype = DType::kBF16;
+  int threads_per_rank = 1;
+  bool pinned = false;
+  int64_t kv_pages = 0;  // per attention-DP group
+  int64_t max_seq_len = 0;
+  std::vector<RankPlan> plans;       // by rank
+  std::vector<std::string> notices;  // for the user, one line each
+};
+
+// Routed (token, pick) pairs since the start.
+struct ExpertLoads {
+  std::map<int64_t, std::vector<int64_t>> by_expert;   // layer -> expert
+  std::map<int64_t, std::vector<int64_t>> by_ep_rank;  // layer -> EP rank that holds the expert
+};
+
+class Engine {
+ public:
+  Engine(const std::filesystem::path& model_dir, const EngineConfig& config, const EngineHooks& hooks = {});
+  ~Engine();
+
+  const ModelSpec& spec() const { return setup_.spec; }
+  const EngineConfig& config() const { return setup_.config; }
+  const Mesh& mesh() const { return setup_.mesh; }
+  const EngineInfo& info() const { return info_; }
+  const std::optional<Tokenizer>& tokenizer() const { return setup_.tokenizer; }
+
+  // Thread-safe. Throws Error if the request is wrong or can never fit. Returns its id.
+  uint64_t submit(std::vector<int32_t> prompt, const SamplingParams& params, RequestCallbacks callbacks);
+  // The request ends soon with kCancelled, unless it has ended already.
+  void cancel(uint64_t id);
+
+  using OnOutput = std::function<void(size_t index, const OutputDelta&)>;
+  // Waits for all of them; results in the order of the prompts. Wrong requests: one Error with all of them, and nothing is run.
+  // Throws EngineFailure if a rank fails.
+  std::vector<GenerationResult> generate(const std::vector<std::vector<int32_t>>& prompts, const SamplingParams& params,
+                                         const OnOutput& on_output = {});
+
+  using OnLogits = std::function<void(size_t index, const LogitRows&)>;
+  // Hands out the logits of every position of every prompt, in pieces, from several threads at once; each piece once.
+  void score(const std::vector<std::vector<int32_t>>& prompts, const OnLogits& on_logits);
+  // The same as one array [tokens, vocab] a prompt.
+  std::vector<std::vector<float>> score(const std::vector<std::vector<int32_t>>& prompts);
+
+  StepStats step_stats() const;  // of all replicas together
+  double prompt_tokens_per_second() const;
+  double generated_tokens_per_second() const;
+  ExpertLoads expert_loads();
+
+ private:
+  struct Waiter;
+  void load(const EngineHooks& hooks);
+  void check_prompt(std::span<const int32_t> prompt, int64_t max_tokens) const;
+  std::shared_ptr<LiveRequest> make_request(std::vector<int32_t> prompt, const SamplingParams& params,
+                                            RequestCallbacks callbacks);
+  std::shared_ptr<LiveRequest> make_score_request(std::vector<int32_t> prompt, RequestCallbacks callbacks);
+  void submit_all(std::vector<std::shared_ptr<LiveRequest>> requests);
+  std::vector<GenerationResult> run_all(std::vector<std::shared_ptr<LiveRequest>> requests, Waiter& waiter);
+
+  ModelSetup setup_;
+  EngineInfo info_;
+  SchedulerLimits limits_;
+  std::atomic<uint64_t> next_id_{1};
+  std::unique_ptr<RankWorld> world_;
+  std::vector<std::unique_ptr<Replica>> replicas_;
+};
+
+}  // namespace shoal

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/model_setup.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "backend/factory.h"
+#include "base/error.h"
+
+namespace shoal {
+namespace {
+
+namespace fs = std::filesystem;
+
+DType compute_dtype(const EngineConfig& config) { return config.dtype == "float32" ? DType::kF32 : DType::kBF16; }
+
+ModelOptions model_options(const EngineConfig& config) {
+  return {.compute = compute_dtype(config),
+          .deterministic = config.deterministic,
+          .max_seq_len = config.max_seq_len.value_or(0),
+          .tokens_per_block = config.kv_cache.tokens_per_block,
+          .moe_max_num_tokens = config.moe.max_num_tokens,
+          .pp_partition = config.pp_partition};
+}
+
+void check_sizes(const ModelSetup& setup, Problems& problems) {
+  const EngineConfig& config = setup.config;
+  if (config.max_seq_len && *config.max_seq_len > setup.spec.max_positions) {
+    problems.add(fmt::format("max_seq_len is {}; the model has {} positions; use at most that many",
+                             *config.max_seq_len, setup.spec.max_positions));
+  }
+  const auto isas = available_isas();
+  if (!config.isa.empty() && config.device == "cpu" && std::find(isas.begin(), isas.end(), config.isa) == isas.end())
+    problems.add(fmt::format("isa is {}; this machine has {}", config.isa, fmt::join(isas, ", ")));
+}
+
+void check_weights(ModelSetup& setup, Problems& problems) {
+  setup.checkpoint = Checkpoint::open(setup.model_dir, setup.spec.fp8_block_rows, setup.spec.fp8_block_columns);
+  problems.append(checkpoint_problems(setup.spec, *setup.checkpoint, setup.notices));
+}
+
+}  // namespace
+
+ModelSetup set_up_model(const fs::path& model_dir, const EngineConfig& config, SetupFor purpose) {
+  if (!fs::is_directory(model_dir)) {
+    throw Error(ErrorKind::kInvalid,
+                fmt::format("{} is not a directory; give a model directory with config.json and *.safetensors",
+                            model_dir.string()));
+  }
+  ModelSetup setup;
+  setup.model_dir = model_dir;
+  setup.config = config;
+  setup.notices = config.notices;
+  setup.spec = load_model_spec(model_dir);
+  const GridSizes grid = config.grid();
+  Problems problems;
+  problems.append(grid_problems(grid));
+  if (problems.empty()) problems.append(layout_problems(setup.spec, grid, config.pp_partition));
+  check_sizes(setup, problems);
+  if (purpose == SetupFor::kRunning && config.load_format != "dummy") check_weights(setup, problems);
+  problems.throw_if_any(fmt::format("{} cannot be {} with this configuration:", model_dir.string(),
+                                    purpose == SetupFor::kRunning ? "run" : "laid out"));
+  setup.mesh = Mesh(grid);
+  setup.options = model_options(config);
+  const bool moe_sizes =
+      config.moe_tensor_parallel_size.value_or(-1) > 1 || config.moe_expert_parallel_size.value_or(-1) > 1;
+  if (moe_sizes && !setup.spec.has_moe())
+    setup.notices.push_back(
+        "the model has no routed experts: moe_tensor_parallel_size and moe_expert_parallel_size change nothing");
+  if (purpose == SetupFor::kRunning && fs::exists(model_dir / "tokenizer.json"))
+    setup.tokenizer = Tokenizer::load(model_dir);
+  return setup;
+}
+
+int threads_per_rank(const EngineConfig& config, const Machine& machine) {
+  if (config.threads_per_rank > 0) return static_cast<int>(config.threads_per_rank);
+  const Mesh mesh(config.grid());
+  return std::max(1, machine.usable_cores / mesh.world_size());
+}
+
+std::vector<RankPlan> plan_ranks(const ModelSetup& setup) {
+  const auto backend =
+      make_backend({.device = setup.config.device, .isa = setup.config.isa, .threads = 1, .cores = {}});
+  std::vector<RankPlan> plans;
+  for (int rank = 0; rank < setup.mesh.world_size(); ++rank)
+    plans.push_back(RankModel(setup.spec, setup.mesh, rank, setup.options, *backend).plan());
+  return plans;
+}
+
+}  // namespace shoal

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// ModelSetup: what follows from a model directory and a config before any rank exists: spec, mesh, options, tokenizer, and every problem
+// that can be known without reading weights. Used by the engine and by `shoal explain`.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/engine_config.h"
+#include "engine/machine.h"
+#include "model/checkpoint.h"
+#include "model/model.h"
+#include "parallel/mesh.h"
+#include "text/tokenizer.h"
+
+namespace shoal {
+
+struct ModelSetup {
+  std::filesystem::path model_dir;
+  EngineConfig config;
+  ModelSpec spec;
+  Mesh mesh{GridSizes{}};
+  ModelOptions options;
+  std::unique_ptr<Checkpoint> checkpoint;  // null for load_format: dummy, and when only explaining
+  std::optional<Tokenizer> tokenizer;
+  std::vector<std::string> notices;
+};
+
+enum class SetupFor : uint8_t {
+  kRunning,     // weights must be there and be right
+  kExplaining,  // config.json is enough
+};
+
+// Throws Error with all problems at once.
+ModelSetup set_up_model(const std::filesystem::path& model_dir, const EngineConfig& config, SetupFor purpose);
+
+// Compute threads of each rank: as configured, or the machine's cores divided by the ranks.
+int threads_per_rank(const EngineConfig& config, const Machine& machine);
+
+// What every rank would hold, computed on this thread, without memory for weights.
+std::vector<RankPlan> plan_ranks(const ModelSetup& setup);
+
+}  // namespace shoal

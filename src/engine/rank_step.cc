@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/rank_step.h"
+
+namespace shoal {
+
+void run_step(RankState& state, const StepTask& task) {
+  const StepPlan& plan = task.step.plan;
+  const Batch& batch = plan.groups[state.at.attn_dp];
+  const auto rows = static_cast<int64_t>(batch.tokens.size());
+  Tensor hidden;
+  if (!state.first_stage) {
+    hidden = state.backend->empty(DType::kF32, {rows, state.hidden_size});
+    if (rows > 0) state.pp->receive(hidden, state.pp->rank() - 1);
+  }
+  hidden = state.model->forward(plan, hidden);
+  if (!state.last_stage) {
+    if (rows > 0) state.pp->send(hidden, state.pp->rank() + 1);
+    return;
+  }
+  const bool leader = state.at.attn_tp == 0 && state.at.cp == 0;
+  if (!batch.logit_rows.empty()) {
+    const Tensor logits = state.model->logits(plan, hidden);
+    if (leader) task.sink->on_logits(task, state.at.attn_dp, state.backend->to_host(logits));
+  }
+  if (leader) task.sink->on_done(task, state.at.attn_dp);
+}
+
+}  // namespace shoal

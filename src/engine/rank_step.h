@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// One step on one rank: receive from the previous stage, compute, send on, or hand the logits over.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/rank_world.h"
+#include "engine/scheduler.h"
+
+namespace shoal {
+
+class StepSink;
+
+struct StepTask {
+  ScheduledStep step;
+  StepSink* sink = nullptr;
+  std::vector<std::shared_ptr<void>> requests;  // keeps the entries' sequences alive
+};
+
+// Called on the thread of the leading rank of each attention-DP group in the last stage.
+class StepSink {
+ public:
+  virtual ~StepSink() = default;
+  // f32 [Batch::logit_rows, vocab] of the group; not called if there are none.
+  virtual void on_logits(const StepTask& task, int group, std::span<const float> logits) = 0;
+  // The group has finished the step; called for every group, also one without rows.
+  virtual void on_done(const StepTask& task, int group) = 0;
+};
+
+void run_step(RankState& state, const StepTask& task);
+
+}  // namespace shoal

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/rank_world.h"
+
+#include <fmt/format.h>
+
+#include <latch>
+#include <new>
+
+#include "base/error.h"
+#include "comm/thread/thread_world.h"
+
+namespace shoal {
+namespace {
+
+std::string describe(const std::exception_ptr& cause) {
+  try {
+    std::rethrow_exception(cause);
+  } catch (const std::bad_alloc&) {
+    return "out of memory";
+  } catch (const std::exception& error) {
+    return error.what();
+  } catch (...) {
+    return "unknown exception";
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<void> count_down_at_end(std::shared_ptr<std::latch> latch) {
+  return std::shared_ptr<void>(nullptr, [latch](void*) { latch->count_down(); });
+}
+
+RankWorld::RankWorld(RankWorldSetup setup) : setup_(std::move(setup)) {
+  const int ranks = setup_.mesh.world_size();
+  ThreadWorldOptions options;
+  options.timeout_s = setup_.comm_timeout_s;
+  comms_ = std::make_unique<ThreadWorld>(ranks, options);
+  for (int rank = 0; rank < ranks; ++rank) jobs_.push_back(std::make_unique<Mailbox<Job>>());
+  for (int rank = 0; rank < ranks; ++rank) threads_.emplace_back([this, rank] { run(rank); });
+  try {
+    on_all([this](RankState& state) { build(state); });
+  } catch (...) {
+    for (std::thread& thread : threads_) thread.join();
+    throw;
+  }
+}
+
+RankWorld::~RankWorld() {
+  for (const auto& jobs : jobs_) jobs->close();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void RankWorld::run(int rank) {
+  RankState state;
+  state.rank = rank;
+  state.at = setup_.mesh.at(rank);
+  while (std::optional<Job> job = jobs_[rank]->receive()) {
+    try {
+      (*job)(state);
+    } catch (...) {  // while the job is still there: whoever waits for its end must find the failure
+      fail(rank, std::current_exception(), describe(std::current_exception()));
+      return;
+    }
+  }
+}
+
+void RankWorld::build(RankState& state) {
+  const Mesh& mesh = setup_.mesh;
+  state.first_stage = state.at.pp == 0;
+  state.last_stage = state.at.pp == mesh.sizes().pipeline - 1;
+  state.hidden_size = setup_.hidden_size;
+  BackendOptions options = setup_.backend;
+  options.cores = setup_.cores[state.rank];
+  state.backend = make_backend(options);
+  const auto group = [&](Axis axis, const char* name) {
+    return comms_->group(mesh.group(axis, state.rank), state.rank, name);
+  };
+  state.attn_tp = group(Axis::kAttnTp, "attn_tp");
+  state.ffn_tp = group(Axis::kFfnTp, "ffn_tp");
+  state.moe = group(Axis::kMoe, "moe");
+  state.pp = group(Axis::kPp, "pp");
+  state.model = setup_.models(state.rank, *state.backend);
+}
+
+void RankWorld::post(int rank, Job job) { jobs_[rank]->post(std::move(job)); }
+
+void RankWorld::on_all(const Job& job) {
+  const auto latch = std::make_shared<std::latch>(std::ssize(jobs_));
+  for (size_t rank = 0; rank < jobs_.size(); ++rank) {
+    post(static_cast<int>(rank), [job, ticket = count_down_at_end(latch)](RankState& state) { job(state); });
+  }
+  latch->wait();
+  const std::lock_guard lock(mutex_);
+  if (!failure_) return;
+  try {
+    if (cause_) std::rethrow_exception(cause_);
+  } catch (const Error&) {
+    throw;
+  } catch (...) {
+  }
+  throw EngineFailure(*failure_);
+}
+
+void RankWorld::when_failed(std::function<void(const std::string&)> listener) {
+  const std::lock_guard lock(listener_mutex_);
+  listener_ = std::move(listener);
+}
+
+std::optional<std::string> RankWorld::failure() const {
+  const std::lock_guard lock(mutex_);
+  return failure_;
+}
+
+void RankWorld::abort(const std::string& reason) { fail(-1, nullptr, reason); }
+
+void RankWorld::fail(int rank, std::exception_ptr cause, const std::string& text) {
+  const std::lock_guard listening(listener_mutex_);
+  std::string failure;
+  {
+    const std::lock_guard lock(mutex_);
+    if (failure_) return;
+    failure_ = rank < 0 ? text : fmt::format("{}: {}", rank_name(rank), text);
+    cause_ = cause;
+    failure = *failure_;
+  }
+  comms_->abort(failure);
+  for (const auto& jobs : jobs_) jobs->close();
+  if (listener_) listener_(failure);
+}
+
+std::string RankWorld::rank_name(int rank) const {
+  const Coordinates at = setup_.mesh.at(rank);
+  return fmt::format("rank {} (dp {}, stage {}, tp {})", rank, at.dp, at.pp, at.tp);
+}
+
+}  // namespace shoal

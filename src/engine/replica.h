@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Replica: serves requests on one copy of the model. Its thread owns the scheduler: it hands each step to the replica's ranks, takes the
+// sampled tokens, ends requests and starts the next step; with pipeline stages several steps are in flight.
+// Invariants: every request that was taken gets on_finish exactly once, whatever fails; steps complete in order; the thread sleeps
+// while there is nothing to do.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <latch>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/live_request.h"
+#include "engine/rank_step.h"
+#include "engine/rank_world.h"
+#include "engine/scheduler.h"
+
+namespace shoal {
+
+// Since the start. A step with prompt rows counts as prompt time, any other as generation time.
+struct StepStats {
+  int64_t steps = 0;
+  int64_t prompt_tokens = 0;
+  int64_t generated_tokens = 0;  // inputs of generation-only steps
+  double prompt_seconds = 0;
+  double generation_seconds = 0;
+};
+
+class Replica : private StepSink {
+ public:
+  Replica(RankWorld& world, int index, const SchedulerLimits& limits);
+  // Cancels what is left and waits for the steps in flight.
+  ~Replica() override;
+
+  // All at once: the scheduler sees either none or all of them.
+  void submit(std::vector<std::shared_ptr<LiveRequest>> requests);
+  void cancel(uint64_t id);
+  // Every request ends with this error, now and from now on.
+  void fail(const std::string& reason);
+
+  int64_t load_tokens() const { return load_tokens_; }
+  StepStats stats() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct InFlight {
+    std::shared_ptr<StepTask> task;
+    std::shared_ptr<std::latch> ranks_left;  // that may still touch the task
+    Clock::time_point launched;
+  };
+
+  void on_logits(const StepTask& task, int group, std::span<const float> logits) override;
+  void on_done(const StepTask& task, int group) override;
+
+  void run();
+  bool take_events();
+  bool oldest_is_done();
+  void start_steps();
+  void launch(ScheduledStep step);
+  void complete_oldest();
+  void settle(LiveRequest& request, const StepEntry& entry);
+  void accept(LiveRequest& request);
+  void finish(LiveRequest& request, FinishReason reason, const std::string& error = {});
+  void finish_cancelled();
+  void fail_all();
+  void count(const InFlight& done);
+
+  RankWorld& world_;
+  int index_;
+  SchedulerLimits limits_;
+  Scheduler scheduler_;                                        // the thread's
+  std::map<uint64_t, std::shared_ptr<LiveRequest>> requests_;  // the thread's
+  std::deque<InFlight> in_flight_;                             // the thread's
+  std::vector<uint64_t> cancelling_;                           // the thread's
+  Clock::time_point last_completion_;                          // the thread's
+  std::atomic<int64_t> load_tokens_{0};
+
+  mutable std::mutex mutex_;  // for what follows
+  std::condition_variable event_;
+  std::vector<std::shared_ptr<LiveRequest>> arrivals_;
+  std::vector<uint64_t> cancels_;
+  std::map<int64_t, int> done_groups_;  // step -> groups that have finished it
+  std::optional<std::string> failure_;
+  bool stopping_ = false;
+  StepStats stats_;
+
+  std::thread thread_;
+};
+
+}  // namespace shoal

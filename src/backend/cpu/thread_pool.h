@@ -30,11 +30,11 @@ class ThreadPool {
   void parallel_for(int64_t n, int64_t grain, const Function& fn) {
     if (n <= 0) return;
     if (grain < 1) grain = 1;
-    if (workers_.empty() || n <= grain) return call(fn, 0, n, 0);
+    if (workers_.empty() || n <= grain) return invoke(fn, 0, n, 0);
     run(
         n, grain,
         [](const void* context, int64_t begin, int64_t end, int thread) {
-          call(*static_cast<const Function*>(context), begin, end, thread);
+          invoke(*static_cast<const Function*>(context), begin, end, thread);
         },
         &fn);
   }
@@ -42,7 +42,7 @@ class ThreadPool {
  private:
   using Call = void (*)(const void* context, int64_t begin, int64_t end, int thread);
   template <typename Function>
-  static void call(const Function& fn, int64_t begin, int64_t end, int thread) {
+  static void invoke(const Function& fn, int64_t begin, int64_t end, int thread) {
     if constexpr (std::is_invocable_v<const Function&, int64_t, int64_t, int>) {
       fn(begin, end, thread);
     } else {

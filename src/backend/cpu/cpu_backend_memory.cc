@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// CpuBackend: construction and memory.
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/gemm_run.h"
+#include "base/error.h"
+#include "tensor/raw.h"
+
+namespace shoal {
+
+CpuBackend::CpuBackend(const BackendOptions& options)
+    : isa_(isa_from_name(options.isa)),
+      gemm_(gemm_kernels(isa_)),
+      pool_(options.threads, options.cores),
+      allocator_(std::make_shared<Allocator>()) {}
+
+CpuBackend::~CpuBackend() = default;
+
+std::string CpuBackend::name() const { return "cpu/" + std::string(isa_name(isa_)); }
+
+Tensor CpuBackend::empty(DType dtype, const Shape& shape) {
+  const size_t bytes = static_cast<size_t>(shape.elements()) * dtype_bytes(dtype);
+  return {dtype, shape, allocator_->allocate(bytes)};
+}
+
+Tensor CpuBackend::zeros(DType dtype, const Shape& shape) {
+  const Tensor tensor = empty(dtype, shape);
+  std::memset(RawAccess::bytes(tensor), 0, static_cast<size_t>(tensor.bytes()));
+  return tensor;
+}
+
+Tensor CpuBackend::from_host(std::span<const float> values, const Shape& shape) {
+  CHECK_EQ(static_cast<int64_t>(values.size()), shape.elements());
+  const Tensor tensor = empty(DType::kF32, shape);
+  std::copy(values.begin(), values.end(), raw<float>(tensor));
+  return tensor;
+}
+
+Tensor CpuBackend::from_host(std::span<const int32_t> values, const Shape& shape) {
+  CHECK_EQ(static_cast<int64_t>(values.size()), shape.elements());
+  const Tensor tensor = empty(DType::kI32, shape);
+  std::copy(values.begin(), values.end(), raw<int32_t>(tensor));
+  return tensor;
+}
+
+void CpuBackend::write_rows(const Tensor& tensor, int64_t row, int64_t count, std::span<const float> values) {
+  const int64_t n = tensor.row_elements();
+  CHECK(0 <= row && row + count <= tensor.rows());
+  CHECK_EQ(static_cast<int64_t>(values.size()), count * n);
+  for (int64_t r = 0; r < count; ++r) {
+    const float* source = values.data() + r * n;
+    if (tensor.dtype() == DType::kBF16) {
+      std::transform(source, source + n, raw_row<BFloat16>(tensor, row + r), to_bfloat16);
+    } else {
+      std::copy_n(source, n, raw_row<float>(tensor, row + r));
+    }
+  }
+}
+
+std::vector<float> CpuBackend::to_host(const Tensor& tensor) {
+  std::vector<float> values(static_cast<size_t>(tensor.elements()));
+  const int64_t n = tensor.row_elements();
+  for (int64_t row = 0; row < tensor.rows(); ++row) {
+    float* target = values.data() + row * n;
+    if (tensor.dtype() == DType::kBF16) {
+      const BFloat16* source = raw_row<BFloat16>(tensor, row);
+      std::transform(source, source + n, target, [](BFloat16 value) { return to_float(value); });
+    } else {
+      std::copy_n(raw_row<float>(tensor, row), n, target);
+    }
+  }
+  return values;
+}
+
+std::vector<int32_t> CpuBackend::to_host_ids(const Tensor& tensor) {
+  std::vector<int32_t> values(static_cast<size_t>(tensor.elements()));
+  const int64_t n = tensor.row_elements();
+  for (int64_t row = 0; row < tensor.rows(); ++row) {
+    std::copy_n(raw_row<int32_t>(tensor, row), n, values.data() + row * n);
+  }
+  return values;
+}
+
+}  // namespace shoal

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+#define SHOAL_ISA_AVX2
+#include "backend/cpu/gemm_kernels.h"
+
+namespace shoal {
+const GemmKernels kGemmAvx2 = SHOAL_ISA::make_kernels();
+}  // namespace shoal

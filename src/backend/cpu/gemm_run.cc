@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/cpu/gemm_run.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/error.h"
+
+namespace shoal {
+namespace {
+
+// Cost is counted in bytes read from memory; so many operations take as long as one of them.
+constexpr int64_t kFlopsPerByte = 8;
+constexpr int64_t kGrainCost = 64 << 10;  // some microseconds
+constexpr int64_t kBlocksPerThread = 4;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// One product's blocks on the scale of costs: block i of [0, panels * row_blocks) begins at `begin + i * cost`. Blocks of the same panel
+// follow one another, so that its weights are read once.
+struct Share {
+  const GemmProduct* product = nullptr;
+  int64_t rows = 0;  // of a block, but the last
+  int64_t row_blocks = 0;
+  int64_t cost = 0;
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+Share share_of(const GemmKernels& kernels, const GemmProduct& product, int threads, int64_t begin) {
+  const int64_t panels = product.w.panels;
+  int64_t row_blocks = ceil_div(product.rows, kernels.row_block);
+  if (threads > 1 && panels * row_blocks < kBlocksPerThread * threads) {  // too few blocks to share: make rows lower
+    const int64_t wanted = ceil_div(kBlocksPerThread * threads, panels);
+    row_blocks = std::max(row_blocks, std::min(wanted, product.rows / (8 * kernels.row_tile)));
+  }
+  const int64_t tiles = ceil_div(ceil_div(product.rows, row_blocks), kernels.row_tile);
+  const int64_t rows = std::min<int64_t>(tiles * kernels.row_tile, kernels.row_block);
+  row_blocks = ceil_div(product.rows, rows);
+  const int64_t weights = product.w.panel_words * (product.w.bf16 ? 2 : 1);
+  const int64_t reading = product.w.panel_words * 4 / row_blocks;
+  const int64_t cost = std::max<int64_t>(reading + 2 * weights * std::min(rows, product.rows) / kFlopsPerByte, 1);
+  return {&product, rows, row_blocks, cost, begin, begin + cost * panels * row_blocks};
+}
+
+// The blocks whose place lies in [begin, end).
+void run_share(const GemmKernels& kernels, const Share& share, int64_t begin, int64_t end, float* scratch) {
+  const int64_t blocks = share.product->w.panels * share.row_blocks;
+  const int64_t first = ceil_div(std::max(begin - share.begin, int64_t{0}), share.cost);
+  const int64_t last = std::min(ceil_div(end - share.begin, share.cost), blocks);
+  for (int64_t i = first; i < last; ++i) {
+    const int64_t row = i % share.row_blocks * share.rows;
+    kernels.multiply(*share.product, {.panel = i / share.row_blocks,
+                                      .row = row,
+                                      .rows = std::min(share.rows, share.product->rows - row),
+                                      .scratch = scratch});
+  }
+}
+
+}  // namespace
+
+const GemmKernels& gemm_kernels(Isa isa) {
+#if defined(__x86_64__)
+  return *select_isa(isa, &kGemmPlain, &kGemmAvx2, &kGemmAvx512, &kGemmAvx512Bf16);
+#else
+  (void)isa;
+  return kGemmPlain;
+#endif
+}
+
+void GemmRunner::run(std::span<const GemmProduct> products) const {
+  std::vector<Share> shares;
+  shares.reserve(products.size());
+  int64_t total = 0;
+  for (const GemmProduct& product : products) {
+    if (product.rows == 0 || product.w.panels == 0) continue;
+    shares.push_back(share_of(kernels, product, pool.threads(), total));
+    total = shares.back().end;
+  }
+  const int64_t floats = kernels.scratch_floats;
+  const auto memory = allocator.allocate(sizeof(float) * static_cast<size_t>(floats * pool.threads()));
+  pool.parallel_for(total, kGrainCost, [&](int64_t begin, int64_t end, int thread) {
+    float* scratch = static_cast<float*>(memory.get()) + thread * floats;
+    auto share = std::upper_bound(shares.begin(), shares.end(), begin,
+                                  [](int64_t place, const Share& candidate) { return place < candidate.end; });
+    for (; share != shares.end() && share->begin < end; ++share) run_share(kernels, *share, begin, end, scratch);
+  });
+}
+
+PackedRows GemmRunner::pack(const RowSource& x, const PackedMatrix& w) const {
+  const bool bf16 = w.spec.dtype == DType::kBF16;
+  if (!bf16 && !x.scales) {
+    CHECK(!x.index);
+    return {.memory = nullptr, .data = reinterpret_cast<const uint32_t*>(x.data), .stride = x.stride};
+  }
+  // Rows start in different cache sets, whatever their length.
+  const int64_t stride = (w.activation_words() + 15) / 16 * 16 + 16;
+  PackedRows packed{
+      .memory = allocator.allocate(sizeof(uint32_t) * static_cast<size_t>(std::max<int64_t>(stride * x.rows, 1))),
+      .data = nullptr,
+      .stride = stride};
+  auto* out = static_cast<uint32_t*>(packed.memory.get());
+  const std::span<const GemmSegment> segments = w.segments();
+  pool.parallel_for(x.rows, kGrainCost / (w.spec.in + 1), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float* source = x.data + (x.index ? x.index[row] : row) * x.stride;
+      const float scale = x.scales ? x.scales[row] : 1.0f;
+      uint32_t* target = out + row * stride;
+      if (bf16) {
+        kernels.convert_row(source, scale, segments.data(), static_cast<int32_t>(segments.size()), target);
+      } else {
+        kernels.scale_row(source, scale, w.spec.in, reinterpret_cast<float*>(target));
+      }
+    }
+  });
+  packed.data = out;
+  return packed;
+}
+
+}  // namespace shoal

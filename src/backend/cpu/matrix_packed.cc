@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/cpu/matrix_packed.h"
+
+#include <algorithm>
+#include <bit>
+#include <string>
+
+#include "base/error.h"
+
+namespace shoal {
+namespace {
+
+constexpr int kEighths = 8;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+void check_spec(const MatrixSpec& spec) {
+  CHECK_GE(spec.out, 0);
+  CHECK_GE(spec.in, 0);
+  CHECK(spec.dtype == DType::kF32 || spec.dtype == DType::kBF16);
+  if (spec.kind == MatrixKind::kGateUp) CHECK_EQ(spec.out % 2, 0);
+  if (spec.kind != MatrixKind::kRow) return;
+  CHECK_EQ(spec.k_slice.size(), spec.in);
+  CHECK(0 <= spec.k_slice.begin && spec.k_slice.end <= spec.k_total);
+}
+
+}  // namespace
+
+PackedMatrix::PackedMatrix(const GemmKernels& kernels, const MatrixSpec& matrix_spec)
+    : kernels_(kernels), columns_(kernels.panel_columns) {
+  spec = matrix_spec;
+  check_spec(spec);
+  if (spec.kind == MatrixKind::kRow) {
+    add_tree(0, kEighths, 0);
+  } else if (spec.in > 0) {
+    add_leaf({.begin = 0, .end = spec.in, .first_unit = 0}, 0);
+  }
+  if (whole_.empty()) whole_.push_back({});  // no k at all: the sum is 0
+  cut_steps();
+  bytes = ceil_div(outputs(), outputs_per_panel()) * units_ * columns_ * 4;
+}
+
+// Adds the steps that leave the sum of eighths [first, last) in `slot`; false if this slice touches none of them. Slices that own whole
+// subtrees (1, 2, 4 or 8 ranks) so add exactly what one rank adds there.
+bool PackedMatrix::add_tree(int first, int last, int slot) {
+  if (last - first == 1) {
+    const int64_t begin = std::max(first * spec.k_total / kEighths, spec.k_slice.begin);
+    const int64_t end = std::min(last * spec.k_total / kEighths, spec.k_slice.end);
+    if (begin >= end) return false;
+    const int64_t origin = spec.k_slice.begin;
+    add_leaf({.begin = begin - origin, .end = end - origin, .first_unit = units_}, slot);
+    return true;
+  }
+  const int middle = (first + last) / 2;
+  const bool left = add_tree(first, middle, slot);
+  const bool right = add_tree(middle, last, left ? slot + 1 : slot);
+  if (left && right) ++whole_.back().combines;
+  return left || right;
+}
+
+void PackedMatrix::add_leaf(const GemmSegment& segment, int slot) {
+  const int64_t size = segment.end - segment.begin;
+  const int64_t units = spec.dtype == DType::kBF16 ? ceil_div(size, 2) : size;
+  segments_.push_back(segment);
+  whole_.push_back({.begin = static_cast<int32_t>(units_),
+                    .end = static_cast<int32_t>(units_ + units),
+                    .slot = static_cast<int16_t>(slot)});
+  units_ += units;
+}
+
+void PackedMatrix::cut_steps() {
+  const int32_t most = spec.dtype == DType::kBF16 ? kernels_.block_units_bf16 : kernels_.block_units_f32;
+  for (const GemmStep& step : whole_) {
+    GemmStep part = step;
+    part.combines = 0;
+    for (; step.end - part.begin > most; part.begin += most) {
+      part.end = part.begin + most;
+      blocked_.push_back(part);
+      part.resumes = true;
+    }
+    part.end = step.end;
+    part.combines = step.combines;
+    blocked_.push_back(part);
+  }
+}
+
+void PackedMatrix::allocate(Arena& arena) { data_ = arena.allocate(static_cast<size_t>(bytes)); }
+
+PackedPanels PackedMatrix::panels() const {
+  return {.data = reinterpret_cast<const uint32_t*>(data_.get()),
+          .panel_words = units_ * columns_,
+          .panels = ceil_div(outputs(), outputs_per_panel()),
+          .columns = outputs(),
+          .bf16 = spec.dtype == DType::kBF16,
+          .whole = whole_.data(),
+          .whole_steps = static_cast<int32_t>(whole_.size()),
+          .blocked = blocked_.data(),
+          .blocked_steps = static_cast<int32_t>(blocked_.size())};
+}
+
+int64_t PackedMatrix::activation_words() const {
+  return spec.dtype == DType::kBF16 ? units_ * kernels_.words_per_unit_bf16 : spec.in;
+}
+
+void PackedMatrix::fill_rows(int64_t row, int64_t count, std::span<const float> values) {
+  CHECK(0 <= row && row + count <= spec.out);
+  CHECK_EQ(static_cast<int64_t>(values.size()), count * spec.in);
+  const int64_t group = outputs_per_panel();
+  const float* source = values.data();
+  while (count > 0) {
+    const int64_t output = row >= outputs() ? row - outputs() : row;  // gate and up projections count from 0 each
+    const int64_t n = std::min({count, group - output % group, outputs() - output});
+    fill_group(row, n, source);
+    row += n;
+    count -= n;
+    source += n * spec.in;
+  }
+}
+
+// Rows of one panel, all of them gate or all of them up.
+void PackedMatrix::fill_group(int64_t row, int64_t count, const float* values) {
+  const bool up = row >= outputs();
+  const int64_t output = up ? row - outputs() : row;
+  const int64_t panel = output / outputs_per_panel();
+  const int64_t column = output % outputs_per_panel() + (up ? outputs_per_panel() : 0);
+  auto* target = reinterpret_cast<uint32_t*>(data_.get()) + panel * units_ * columns_ + column;
+  for (const GemmSegment& segment : segments_) {
+    fill_segment(segment, count, values + segment.begin, target + segment.first_unit * columns_);
+  }
+}
+
+// Transposes a few units at a time, so that the panel's lines are written while they are in the first-level cache.
+void PackedMatrix::fill_segment(const GemmSegment& segment, int64_t count, const float* values, uint32_t* target) {
+  constexpr int64_t kUnits = 16;
+  const int64_t size = segment.end - segment.begin;
+  const bool bf16 = spec.dtype == DType::kBF16;
+  const int64_t units = bf16 ? size / 2 : size;
+  for (int64_t first = 0; first < units; first += kUnits) {
+    const int64_t last = std::min(first + kUnits, units);
+    for (int64_t r = 0; r < count; ++r) {
+      const float* source = values + r * spec.in;
+      for (int64_t unit = first; unit < last; ++unit) {
+        target[unit * columns_ + r] =
+            bf16 ? to_bfloat16(source[2 * unit]).bits | uint32_t{to_bfloat16(source[2 * unit + 1]).bits} << 16
+                 : std::bit_cast<uint32_t>(source[unit]);
+      }
+    }
+  }
+  if (!bf16 || size % 2 == 0) return;
+  for (int64_t r = 0; r < count; ++r) target[units * columns_ + r] = to_bfloat16(values[r * spec.in + size - 1]).bits;
+}
+
+}  // namespace shoal

@@ -13,9 +13,7 @@ struct ReferenceMatrix final : Matrix::Storage {
   std::vector<float> values;  // [out, in]
 };
 
-float rounded(float value, DType dtype) {
-  return dtype == DType::kBF16 ? to_float(to_bfloat16(value)) : value;
-}
+float rounded(float value, DType dtype) { return dtype == DType::kBF16 ? to_float(to_bfloat16(value)) : value; }
 
 // out[o] = sum over i of w[o, i] * x[i]
 void multiply(const float* x, const Matrix& w, float* out) {
@@ -28,9 +26,7 @@ void multiply(const float* x, const Matrix& w, float* out) {
   }
 }
 
-double sigmoid(double x) {
-  return 1.0 / (1.0 + std::exp(-x));
-}
+double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 
 // gate_up [2 * ffn] -> out [ffn]
 void activate(const std::vector<float>& gate_up, const GateSpec& spec, float* out) {

@@ -36,7 +36,6 @@ struct CountingIterator {
     return before;
   }
   friend bool operator==(const CountingIterator& a, const CountingIterator& b) { return a.at == b.at; }
-  friend bool operator!=(const CountingIterator& a, const CountingIterator& b) { return a.at != b.at; }
 };
 
 // The library's message without its prefix: "[json.exception.x.1] parse error at line 1, column 2: what".
@@ -154,11 +153,12 @@ bool JsonEvents::parse_error(size_t, const std::string&, const nlohmann::json::e
   fail(without_prefix(error.what()));
 }
 
-void JsonEvents::fail(const std::string& what) const {
+void JsonEvents::fail(const std::string& what) const { throw Error(ErrorKind::kInvalid, place() + ": " + what); }
+
+std::string JsonEvents::place() const {
   // The last byte read may be the line's end that closed the token at fault.
   const std::string_view before = text_.substr(0, position_ == 0 ? 0 : position_ - 1);
-  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-  throw Error(ErrorKind::kInvalid, name_ + ":" + std::to_string(line) + ": " + what);
+  return name_ + ":" + std::to_string(1 + std::count(before.begin(), before.end(), '\n'));
 }
 
 nlohmann::json parse_json(std::string_view text, const std::string& name, const JsonLimits& limits) {

@@ -34,8 +34,11 @@ class JsonEvents : public nlohmann::json_sax<nlohmann::json> {
   bool binary(nlohmann::json::binary_t&) final { fail("binary value"); }
 
  protected:
-  // "name:line: what", at the place read so far.
+  // Throws Error "place: what", at the place read so far.
   [[noreturn]] void fail(const std::string& what) const;
+  // "name:line" unless a derived class knows better.
+  virtual std::string place() const;
+  const std::string& name() const { return name_; }
 
  private:
   std::string_view text_;

@@ -25,9 +25,7 @@ std::string error_of(const std::string& text, const JsonLimits& limits = {}) {
   return "";
 }
 
-std::string nested(int depth) {
-  return std::string(depth, '[') + std::string(depth, ']');
-}
+std::string nested(int depth) { return std::string(depth, '[') + std::string(depth, ']'); }
 
 TEST(ParseJson, EqualsTheLibrarysOwnParser) {
   for (const char* text :

@@ -28,9 +28,7 @@ struct Descriptor {
   throw Error(ErrorKind::kInvalid, path.string() + ": " + what + ": " + std::generic_category().message(code));
 }
 
-void* address(std::span<const std::byte> bytes) {
-  return const_cast<std::byte*>(bytes.data());
-}
+void* address(std::span<const std::byte> bytes) { return const_cast<std::byte*>(bytes.data()); }
 
 }  // namespace
 

@@ -38,9 +38,7 @@ TEST(MappedFile, HoldsTheBytes) {
   EXPECT_EQ(text_of(file), "shoal\n\x01 and more");
 }
 
-TEST(MappedFile, EmptyFileIsAnEmptySpan) {
-  EXPECT_TRUE(MappedFile(write_file("mmap_empty", "")).bytes().empty());
-}
+TEST(MappedFile, EmptyFileIsAnEmptySpan) { EXPECT_TRUE(MappedFile(write_file("mmap_empty", "")).bytes().empty()); }
 
 TEST(MappedFile, MovingKeepsTheAddress) {
   MappedFile first(write_file("mmap_first", "first"));

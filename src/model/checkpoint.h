@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checkpoint: the tensors of a model directory, memory-mapped safetensors in one file or several (index or not), read as float rows of a
-// logical [out, in] matrix whatever the storage: F32, F16, BF16, FP8 E4M3 with block scales, MXFP4; transposed or stacked by expert.
-// Immutable after open; reads are thread-safe. Every error names file, tensor and what was expected.
+// Checkpoint: the tensors of a model directory, memory-mapped safetensors in one file or several (index or not), read
+// as float rows of a logical [out, in] matrix whatever the storage: F32, F16, BF16, FP8 E4M3 with block scales, MXFP4;
+// transposed or stacked by expert. Immutable after open; reads are thread-safe. Every error names file, tensor and what
+// was expected.
 #pragma once
 
 #include <filesystem>
@@ -11,48 +12,44 @@
 #include <string>
 #include <vector>
 
+#include "model/safetensors.h"
 #include "tensor/dim.h"
-#include "tensor/tensor.h"
 
 namespace shoal {
 
-enum class StoredType : uint8_t { kF32, kF16, kBF16, kF8E4M3, kU8, kI8, kI32, kI64, kOther };
-
-struct StoredTensor {
-  StoredType type = StoredType::kOther;
-  std::string type_name;       // as the file says
-  std::vector<int64_t> shape;
-  std::filesystem::path file;
-  std::span<const std::byte> data;
-};
-
 // Where a logical matrix [out, in] (or vector: in = 1) lies in a checkpoint.
 struct MatrixSource {
-  std::string tensor;        // full name, such as "model.layers.0.mlp.gate_proj.weight"
+  std::string tensor;  // full name, such as "model.layers.0.mlp.gate_proj.weight"
   int64_t out = 0;
   int64_t in = 1;
-  int64_t expert = -1;       // >= 0: index into the leading dimension of a stacked tensor of `experts` entries
+  int64_t expert = -1;  // >= 0: index into the leading dimension of a stacked tensor of `experts` entries
   int64_t experts = 0;
-  bool transposed = false;   // stored [in, stored_out] instead of [stored_out, in]
-  int64_t stored_out = 0;    // rows as stored, 0: same as out
-  int64_t out_begin = 0;     // logical row r is stored row out_begin + r * out_step
+  bool transposed = false;  // stored [in, stored_out] instead of [stored_out, in]
+  int64_t stored_out = 0;   // rows as stored, 0: same as out
+  int64_t out_begin = 0;    // logical row r is stored row out_begin + r * out_step
   int64_t out_step = 1;
-  bool vector = false;       // stored [stored_out] (with `expert`: [experts, stored_out])
+  bool vector = false;  // stored [stored_out] (with `expert`: [experts, stored_out])
 };
 
 class Checkpoint {
  public:
-  // Maps every shard and checks every header. `fp8_block`: rows and columns of an FP8 scale block.
-  static std::unique_ptr<Checkpoint> open(const std::filesystem::path& model_dir, int64_t fp8_block_rows = 128, int64_t fp8_block_columns = 128);
+  // Maps every shard and checks every header: those that model.safetensors.index.json names, else model.safetensors,
+  // else every
+  // *.safetensors. `fp8_block`: rows and columns of an FP8 scale block.
+  static std::unique_ptr<Checkpoint> open(const std::filesystem::path& model_dir, int64_t fp8_block_rows = 128,
+                                          int64_t fp8_block_columns = 128);
   virtual ~Checkpoint() = default;
 
   virtual const std::map<std::string, StoredTensor>& tensors() const = 0;
-  // Names that `source` reads: the tensor, or tensor + "_scale_inv" beside it, or tensor + "_blocks" and "_scales" instead of it.
+  // Names that `source` reads, whether they are there or not: the tensor, or tensor + "_scale_inv" beside it, or tensor
+  // + "_blocks" and "_scales" instead of it.
   virtual std::vector<std::string> names(const MatrixSource& source) const = 0;
   // Empty if the source can be read, else one line: file, tensor, what is there and what was expected.
   virtual std::string problem(const MatrixSource& source) const = 0;
   // Logical rows [row, row + count) x columns -> out f32 [count, columns.size()]. Quantised values by global index.
-  virtual void read(const MatrixSource& source, int64_t row, int64_t count, Range columns, std::span<float> out) const = 0;
+  // Throws Error if problem(source) is not empty.
+  virtual void read(const MatrixSource& source, int64_t row, int64_t count, Range columns,
+                    std::span<float> out) const = 0;
 };
 
 }  // namespace shoal

@@ -15,6 +15,19 @@
 
 namespace shoal {
 
+// Most tensors that may travel together in one message.
+inline constexpr size_t kMaxTensorsPerMessage = 4;
+
+// One all-to-all of rows; several tensors whose rows belong together travel in one message.
+struct RowExchange {
+  std::span<const Tensor> in;          // each [rows, ...], any row stride
+  std::span<const int32_t> indices;    // the row of `in` that travels k-th, rank 0's first; empty: 0, 1, 2, ...
+  std::span<const int64_t> send_rows;  // [size] rows for each rank
+  std::span<const Tensor>
+      out;  // each [sum(receive_rows), ...] in source order, contiguous; types and row sizes of `in`
+  std::span<const int64_t> receive_rows;  // [size] rows from each rank
+};
+
 class Comm {
  public:
   virtual ~Comm() = default;
@@ -23,17 +36,22 @@ class Comm {
   virtual int rank() const = 0;                 // this rank's index in the group
   virtual int size() const = 0;
 
-  // Sums each f32 tensor by itself over the ranks, in place; all in one message.
+  // Sums each f32 tensor by itself over the ranks, in place; all in one message, kMaxTensorsPerMessage at most. Any row stride.
   virtual void all_reduce(std::span<const Tensor> tensors) = 0;
   // out [sum(rows), ...]: rank i's `in` has rows[i] rows; in rank order. `in` may have any row stride; out is contiguous.
   virtual void all_gather(const Tensor& in, std::span<const int64_t> rows, const Tensor& out) = 0;
   // out [rows, sum(columns)]: rank i's `in` is [rows, columns[i]].
   virtual void all_gather_columns(const Tensor& in, std::span<const int64_t> columns, const Tensor& out) = 0;
-  // in f32 [sum(rows), ...]; out [rows[rank], ...] = this rank's rows of the sum, in the tree order of all_reduce.
+  // in f32 [sum(rows), ...]; out [rows[rank], ...] = this rank's rows of the sum, in the tree order of all_reduce. `out` may be
+  // those rows of `in`, and must not overlap it otherwise.
   virtual void reduce_scatter(const Tensor& in, std::span<const int64_t> rows, const Tensor& out) = 0;
+  virtual void all_to_all_rows(const RowExchange& exchange) = 0;
   // Rows of `in` lie in target order, send_rows[i] of them for rank i; rows of `out` in source order, receive_rows[i] from rank i.
-  virtual void all_to_all(const Tensor& in, std::span<const int64_t> send_rows, const Tensor& out,
-                          std::span<const int64_t> receive_rows) = 0;
+  void all_to_all(const Tensor& in, std::span<const int64_t> send_rows, const Tensor& out,
+                  std::span<const int64_t> receive_rows) {
+    all_to_all_rows(
+        {.in = {&in, 1}, .indices = {}, .send_rows = send_rows, .out = {&out, 1}, .receive_rows = receive_rows});
+  }
   virtual void broadcast(const Tensor& tensor, int root) = 0;
   // The sender must not write the tensor afterwards. Does not wait for the receiver (bounded by the number of messages under way).
   virtual void send(const Tensor& tensor, int peer) = 0;

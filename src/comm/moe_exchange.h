@@ -33,7 +33,8 @@ struct Dispatched {
   Tensor weights;  // f32 [received, top_k]
 };
 
-// One exchange per MoE call: dispatch once, then combine once. Memory comes from `allocate` (a Backend's).
+// One exchange per MoE call: dispatch once, then combine once; the object may be used for call after call. Memory comes from `allocate`
+// (a Backend's), and slots are read on the host.
 class MoeExchange {
  public:
   using Allocate = Tensor (*)(void* context, DType dtype, const Shape& shape);
@@ -46,13 +47,15 @@ class MoeExchange {
   MoeExchange(Comm& comm, const MoeExchangeShape& shape, Allocator allocate);
   ~MoeExchange();
 
-  // rows [tokens, hidden] of this rank's home tokens; slots i32 [tokens, top_k] global; weights f32 [tokens, top_k].
+  // rows [tokens, hidden] of this rank's home tokens; slots i32 [tokens, top_k] global, -1 for no pick; weights f32 [tokens, top_k].
+  // Two messages: a count for each rank, then rows, slots and weights together.
   Dispatched dispatch(const Tensor& rows, const Tensor& slots, const Tensor& weights);
   // outputs f32 [received, hidden]: this rank's weighted sum per received row. Returns f32 [tokens, hidden], the sum over ranks:
-  // for each EP rank ascending, the binary tree over moe_tp.
+  // for each EP rank ascending, the binary tree over moe_tp. One message; 0 for a token without picks.
   Tensor combine_sums(const Tensor& outputs);
   // outputs f32 [local picks, hidden], unweighted, one row per pick >= 0 of Dispatched.slots in row-major order. Returns f32
-  // [tokens, top_k, hidden]: pick k's whole row, moe_tp terms added in the binary tree. Exact under any placement.
+  // [tokens, top_k, hidden]: pick k's whole row, moe_tp terms added in the binary tree; 0 for no pick. One message. Exact under any
+  // placement.
   Tensor combine_picks(const Tensor& outputs);
 
  private:

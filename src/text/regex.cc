@@ -114,14 +114,15 @@ Regex::Regex(const std::string& onig_pattern) {
   const std::string pattern = onig_to_pcre(onig_pattern);
   int code = 0;
   PCRE2_SIZE offset = 0;
-  const uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;  // Ruby's ^ and $ match at lines
-  pcre2_code* compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options, &code,
-                                       &offset, nullptr);
+  const uint32_t options =
+      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;  // Ruby's ^ and $ match at lines
+  pcre2_code* compiled =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options, &code, &offset, nullptr);
   if (compiled == nullptr) {
     PCRE2_UCHAR message[256] = {};
     pcre2_get_error_message(code, message, sizeof(message));
-    throw Error(ErrorKind::kInvalid, "regex '" + onig_pattern.substr(0, 200) + "' is not valid: " +
-                                         reinterpret_cast<const char*>(message));
+    throw Error(ErrorKind::kInvalid,
+                "regex '" + onig_pattern.substr(0, 200) + "' is not valid: " + reinterpret_cast<const char*>(message));
   }
   code_ = {compiled, [](void* p) { pcre2_code_free(static_cast<pcre2_code*>(p)); }};
   pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE);  // without JIT the interpreter answers the same
@@ -133,15 +134,16 @@ Regex::Regex(const std::string& onig_pattern) {
 bool Regex::find(std::string_view text, size_t from, void* match_data, Match& match) const {
   auto* data = static_cast<pcre2_match_data*>(match_data);
   const auto run = [&](uint32_t options) {
-    return pcre2_match(static_cast<const pcre2_code*>(code_.get()), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
-                       from, options, data, static_cast<pcre2_match_context*>(context_.get()));
+    return pcre2_match(static_cast<const pcre2_code*>(code_.get()), reinterpret_cast<PCRE2_SPTR>(text.data()),
+                       text.size(), from, options, data, static_cast<pcre2_match_context*>(context_.get()));
   };
   int status = run(PCRE2_NO_UTF_CHECK);
   if (status == PCRE2_ERROR_JIT_STACKLIMIT) status = run(PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT);
   if (status == PCRE2_ERROR_NOMATCH) return false;
   if (status < 0)
-    throw Error(ErrorKind::kLimit, "a regex of the tokenizer needs more than its limit of steps on this text (PCRE2 error " +
-                                       std::to_string(status) + "); shorten the text or simplify the pattern");
+    throw Error(ErrorKind::kLimit,
+                "a regex of the tokenizer needs more than its limit of steps on this text (PCRE2 error " +
+                    std::to_string(status) + "); shorten the text or simplify the pattern");
   const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(data);
   match = {bounds[0], bounds[1]};
   return match.begin <= match.end;  // \K in a lookahead can turn them round

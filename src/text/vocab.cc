@@ -35,8 +35,13 @@ void Vocab::reserve(size_t tokens) {
 
 void Vocab::add(std::string_view token, int64_t id) {
   if (id < 0 || id >= kMaxId)
-    throw Error(ErrorKind::kInvalid, "vocabulary: id " + std::to_string(id) + " of token '" + std::string(token.substr(0, 80)) +
-                                         "' must be in 0 .. " + std::to_string(kMaxId - 1));
+    throw Error(ErrorKind::kInvalid, "vocabulary: id " + std::to_string(id) + " of token '" +
+                                         std::string(token.substr(0, 80)) + "' must be in 0 .. " +
+                                         std::to_string(kMaxId - 1));
+  if (has(static_cast<int32_t>(id)) && this->token(static_cast<int32_t>(id)) != token)
+    throw Error(ErrorKind::kInvalid, "vocabulary: id " + std::to_string(id) + " belongs to two tokens, '" +
+                                         std::string(this->token(static_cast<int32_t>(id)).substr(0, 80)) + "' and '" +
+                                         std::string(token.substr(0, 80)) + "'; ids must be unique");
   if ((count_ + 1) * 2 > slots_.size()) grow();
   const uint64_t hash = hash_bytes(token);
   Slot& slot = slots_[slot_of(token, hash)];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Token strings and their ids, both ways. Invariants: ids are below kMaxId; a string has one id; ids may have gaps.
+// Token strings and their ids, both ways. Invariants: ids are below kMaxId; a string has one id and an id one string; ids may
+// have gaps.
 // Not here: added tokens (added_tokens.h), bytes behind the strings (decoder.h).
 #pragma once
 
@@ -22,7 +23,7 @@ class Vocab {
   void add(std::string_view token, int64_t id);
   int32_t find(std::string_view token) const;  // kNoToken if absent
   bool has(int32_t id) const { return id >= 0 && static_cast<size_t>(id) < by_id_.size() && by_id_[id].present; }
-  std::string_view token(int32_t id) const;  // empty if absent
+  std::string_view token(int32_t id) const;                                 // empty if absent
   int32_t id_count() const { return static_cast<int32_t>(by_id_.size()); }  // highest id + 1
   size_t size() const { return count_; }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // EngineConfig: everything parallel_config.yaml, SHOAL_* and flags can say (docs/architecture.md section 3). One row per option in
-// engine_config.cc serves YAML, environment, flags, --help and docs. Precedence: defaults < file < environment < flags.
+// engine_config_rows.cc serves YAML, environment, flags, --help and docs. Precedence: defaults < file < environment < flags.
+// Not here: limits that depend on the model (layout_problems in model/model.h).
 #pragma once
 
 #include <filesystem>
@@ -10,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/option_flags.h"
+#include "base/options.h"
 #include "parallel/mesh.h"
 
 namespace shoal {
@@ -24,6 +27,10 @@ struct KvCacheConfig {
 
 struct MoeConfig {
   int64_t max_num_tokens = 0;  // 0: no bound
+};
+
+struct SchedulerConfig {
+  std::string capacity_scheduler_policy = "GUARANTEED_NO_EVICT";
 };
 
 struct EngineConfig {
@@ -44,8 +51,9 @@ struct EngineConfig {
 
   KvCacheConfig kv_cache;
   MoeConfig moe;
+  SchedulerConfig scheduler;
 
-  std::string dtype = "auto";    // auto, float32, bfloat16
+  std::string dtype = "auto";  // auto, float32, bfloat16
   std::string device = "cpu";
   std::string isa;               // cpu path to force; empty: the best
   int64_t threads_per_rank = 0;  // 0: cores / ranks, at least 1
@@ -61,15 +69,11 @@ struct EngineConfig {
   std::vector<std::string> notices;  // accepted keys without meaning here, keys given twice
 };
 
-// What the command line said about the layout and engine: option name as in the YAML (dots for nesting) -> value and how it was written.
-struct FlagValue {
-  std::string option;
-  std::string value;
-  std::string spelling;  // such as "--tp"
-};
+// The rows of `config`, which must outlive the table; defaults are what it holds now.
+OptionTable engine_options(EngineConfig& config);
 
 // `environment`: the SHOAL_* variables. Throws Error with *all* problems: unknown keys (with the nearest known), wrong types, values out of
-// bounds, features not built yet, grid equations that do not hold.
+// bounds, features not built yet, grid equations that do not hold. A file that is no YAML, or a hostile one, is one problem by itself.
 EngineConfig load_engine_config(const std::optional<std::filesystem::path>& file,
                                 const std::vector<std::pair<std::string, std::string>>& environment,
                                 const std::vector<FlagValue>& flags);

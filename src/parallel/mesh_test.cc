@@ -7,8 +7,10 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <fstream>
 #include <map>
 #include <set>
+#include <sstream>
 
 namespace shoal {
 namespace {
@@ -173,6 +175,31 @@ TEST(Mesh, AttentionDp2OfTp4IsTwoGroupsOfConsecutiveRanks) {
 TEST(Mesh, ReplicasNeverShareExperts) {
   const Mesh mesh({.data = 2, .tensor = 2, .moe_expert = 2});
   EXPECT_EQ(groups(mesh, Axis::kMoeEp), (Groups{{0, 1}, {2, 3}}));
+}
+
+// docs/parallel.md shows this grid as a table of ranks.
+TEST(Mesh, TheDocsShowTheRanksOfAnExample) {
+  const Mesh mesh({.pipeline = 2, .tensor = 4, .attention_data = 2, .moe_tensor = 2, .moe_expert = 2});
+  const auto list = [](const std::vector<int>& ranks) {
+    std::string text;
+    for (const int rank : ranks) text += (text.empty() ? "" : " ") + std::to_string(rank);
+    return text;
+  };
+  std::string table;
+  for (int rank = 0; rank < mesh.world_size(); ++rank) {
+    const Coordinates at = mesh.at(rank);
+    for (const int value : {rank, at.pp, at.tp, at.attn_dp, at.attn_tp, at.moe_tp, at.moe_ep}) {
+      table += "| " + std::to_string(value) + " ";
+    }
+    for (const Axis axis : {Axis::kAttnTp, Axis::kMoeTp, Axis::kMoeEp, Axis::kPp}) {
+      table += "| " + list(mesh.group(axis, rank)) + " ";
+    }
+    table += "|\n";
+  }
+  std::ifstream file("docs/parallel.md");
+  std::stringstream text;
+  text << file.rdbuf();
+  EXPECT_NE(text.str().find(table), std::string::npos) << "docs/parallel.md must hold these rows:\n" << table;
 }
 
 TEST(GridProblems, AllAtOnceWithTheNearestThatWork) {

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every option, one row each.
+#include "engine/engine_config.h"
+
+namespace shoal {
+namespace {
+
+constexpr double kMostTokens = 1 << 30;
+
+std::vector<Option> grid_rows(EngineConfig& c) {
+  return {
+      {.name = "tensor_parallel_size",
+       .field = &c.tensor_parallel_size,
+       .help = "ranks that share each layer",
+       .aliases = {"tp", "tp_size"},
+       .min = 1,
+       .max = kMaxRanks},
+      {.name = "pipeline_parallel_size",
+       .field = &c.pipeline_parallel_size,
+       .help = "stages that share the layers",
+       .aliases = {"pp", "pp_size"},
+       .min = 1,
+       .max = kMaxRanks},
+      {.name = "data_parallel_size",
+       .field = &c.data_parallel_size,
+       .help = "whole replicas; a request goes to the least loaded",
+       .aliases = {"dp", "dp_size"},
+       .min = 1,
+       .max = kMaxRanks},
+      {.name = "context_parallel_size",
+       .field = &c.context_parallel_size,
+       .help = "ranks that share each sequence (only 1 so far)",
+       .aliases = {"cp", "cp_size"},
+       .min = 1,
+       .max = kMaxRanks},
+  };
+}
+
+std::vector<Option> module_rows(EngineConfig& c) {
+  return {
+      {.name = "enable_attention_dp",
+       .field = &c.enable_attention_dp,
+       .help = "attention and its KV cache data parallel over the tensor-parallel ranks: attention_dp_size = "
+               "tensor_parallel_size",
+       .aliases = {"adp", "attention_dp"}},
+      {.name = "attention_dp_size",
+       .field = &c.attention_dp_size,
+       .help = "attention data-parallel groups, each tensor_parallel_size / attention_dp_size ranks wide",
+       .aliases = {"adp_size"},
+       .min = 1,
+       .max = kMaxRanks},
+      {.name = "moe_tensor_parallel_size",
+       .field = &c.moe_tensor_parallel_size,
+       .help = "ranks that share each expert",
+       .aliases = {"moe_tp", "moe_tp_size"},
+       .min = 1,
+       .max = kMaxRanks,
+       .absent = -1},
+      {.name = "moe_expert_parallel_size",
+       .field = &c.moe_expert_parallel_size,
+       .help = "ranks that share the experts among them",
+       .aliases = {"ep", "ep_size", "moe_ep", "moe_ep_size"},
+       .min = 1,
+       .max = kMaxRanks,
+       .absent = -1},
+      {.name = "pp_partition",
+       .field = &c.pp_partition,
+       .help = "layers of each stage; else the first stages take one more",
+       .min = 1,
+       .max = kMaxRanks},
+  };
+}
+
+std::vector<Option> batch_rows(EngineConfig& c) {
+  return {
+      {.name = "max_batch_size",
+       .field = &c.max_batch_size,
+       .help = "requests in flight, per attention-DP rank",
+       .min = 1,
+       .max = kMostTokens},
+      {.name = "max_num_tokens",
+       .field = &c.max_num_tokens,
+       .help = "tokens of one step, per attention-DP rank",
+       .min = 1,
+       .max = kMostTokens},
+      {.name = "max_seq_len",
+       .field = &c.max_seq_len,
+       .help = "prompt and output of one request; else the model's",
+       .min = 1,
+       .max = kMostTokens},
+      {.name = "enable_chunked_prefill",
+       .field = &c.enable_chunked_prefill,
+       .help = "divide prompts longer than max_num_tokens over steps; without it they are refused",
+       .aliases = {"chunked_prefill"}},
+      {.name = "scheduler_config.capacity_scheduler_policy",
+       .field = &c.scheduler.capacity_scheduler_policy,
+       .help = "which requests start: only those whose whole cache is sure to fit",
+       .aliases = {"capacity_scheduler_policy"},
+       .choices = {"GUARANTEED_NO_EVICT"},
+       .planned = {"MAX_UTILIZATION", "STATIC_BATCH"}},
+      {.name = "moe_config.max_num_tokens",
+       .field = &c.moe.max_num_tokens,
+       .help = "tokens, summed over ranks, of one MoE call; more are divided into several; 0 for no bound",
+       .aliases = {"moe_max_num_tokens"},
+       .min = 0,
+       .max = kMostTokens},
+  };
+}
+
+std::vector<Option> kv_cache_rows(KvCacheConfig& c) {
+  return {
+      {.name = "kv_cache_config.max_tokens",
+       .field = &c.max_tokens,
+       .help = "tokens that the cache of an attention-DP rank holds; the lesser of this and the memory's share counts",
+       .aliases = {"kv_cache_max_tokens"},
+       .min = 1,
+       .max = kMostTokens},
+      {.name = "kv_cache_config.free_memory_fraction",
+       .field = &c.free_memory_fraction,
+       .help = "share of the memory left after loading that the cache takes, divided by the ranks that share it",
+       .aliases = {"free_memory_fraction", "kv_cache_config.free_gpu_memory_fraction", "free_gpu_memory_fraction",
+                   "kv_cache_free_gpu_memory_fraction", "kv_cache_free_gpu_mem_fraction"},
+       .min = 0.01,
+       .max = 1},
+      {.name = "kv_cache_config.tokens_per_block",
+       .field = &c.tokens_per_block,
+       .help = "tokens of one page",
+       .aliases = {"tokens_per_block"},
+       .min = 2,
+       .max = 4096,
+       .power_of_two = true},
+      {.name = "kv_cache_config.enable_block_reuse",
+       .field = &c.enable_block_reuse,
+       .help = "share pages between requests that begin alike",
+       .aliases = {"enable_block_reuse"}},
+      {.name = "kv_cache_config.dtype",
+       .field = &c.dtype,
+       .help = "element type of the cache; auto: the type computed in",
+       .aliases = {"kv_cache_dtype"},
+       .choices = {"auto"},
+       .planned = {"fp8", "nvfp4"}},
+  };
+}
+
+std::vector<Option> machine_rows(EngineConfig& c) {
+  return {
+      {.name = "dtype",
+       .field = &c.dtype,
+       .help = "type computed in; auto: the fastest faithful one of the device",
+       .choices = {"auto", "float32", "bfloat16"},
+       .planned = {"float16"}},
+      {.name = "device",
+       .field = &c.device,
+       .help = "what computes; reference: plain loops, slow, for comparison",
+       .choices = {"cpu", "reference"},
+       .planned = {"cuda"}},
+      {.name = "isa",
+       .field = &c.isa,
+       .help = "instruction-set path of the CPU; else the best it has",
+       .choices = {"avx512bf16", "avx512", "avx2", "plain"}},
+      {.name = "threads_per_rank",
+       .field = &c.threads_per_rank,
+       .help = "compute threads of a rank; 0: cores / ranks, at least 1",
+       .aliases = {"threads"},
+       .min = 0,
+       .max = 4096},
+  };
+}
+
+std::vector<Option> run_rows(EngineConfig& c) {
+  return {
+      {.name = "deterministic",
+       .field = &c.deterministic,
+       .help = "the same bits in every layout, for MoE and MLA too"},
+      {.name = "load_format",
+       .field = &c.load_format,
+       .help = "weights: from the checkpoint, or random ones of the same shapes",
+       .choices = {"auto", "dummy"},
+       .planned = {"vision_only", "gms"}},
+      {.name = "gpus_per_node",
+       .field = &c.gpus_per_node,
+       .help = "devices of a host; 0: as many as found; none on CPUs",
+       .min = 0,
+       .max = kMaxRanks},
+      {.name = "comm_timeout_s",
+       .field = &c.comm_timeout_s,
+       .help = "seconds that ranks wait for a late one before the group is given up",
+       .min = 0.01,
+       .max = 86400},
+  };
+}
+
+}  // namespace
+
+OptionTable engine_options(EngineConfig& config) {
+  std::vector<Option> rows;
+  for (std::vector<Option> part : {grid_rows(config), module_rows(config), batch_rows(config),
+                                   kv_cache_rows(config.kv_cache), machine_rows(config), run_rows(config)}) {
+    for (Option& row : part) rows.push_back(std::move(row));
+  }
+  return OptionTable(std::move(rows));
+}
+
+}  // namespace shoal

@@ -91,6 +91,11 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: %s MUTATIONS [FOLDER...]\n", argv[0]);
     return 2;
   }
+  for (int i = 2; i < argc; ++i) {
+    if (std::filesystem::is_directory(argv[i])) continue;
+    std::fprintf(stderr, "%s: no such folder; run from the repository root\n", argv[i]);
+    return 2;
+  }
   const long mutations = std::strtol(argv[1], nullptr, 10);
   const std::vector<Bytes> seeds = read_seeds(argc - 2, argv + 2);
   Mutator mutate(1);

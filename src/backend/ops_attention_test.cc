@@ -225,16 +225,22 @@ TEST_P(AttentionOps, LargeScores) {
 }
 
 TEST_P(AttentionOps, ChunkingAndBatchMatesChangeNoBit) {
-  compare_chunkings({}, 1100);
-  compare_chunkings({.dtype = DType::kBF16}, 1100);
-  compare_chunkings({.heads = 6, .kv_heads = 1, .k_dim = 33, .v_dim = 17, .dtype = DType::kBF16, .sinks = true}, 600);
-  compare_chunkings({.heads = 3, .kv_heads = 3, .window = 37}, 700);
-  compare_chunkings({.heads = 1, .kv_heads = 1, .chunk = 100}, 700);
-  compare_chunkings({.heads = 40, .kv_heads = 1, .k_dim = 40, .v_dim = 32, .latent = true, .dtype = DType::kBF16}, 580);
+  const Case small = {.heads = 2, .kv_heads = 1, .k_dim = 16, .v_dim = 16};
+  compare_chunkings(small, 1100);
+  Case c = small;
+  c.dtype = DType::kBF16;
+  compare_chunkings(c, 700);
+  compare_chunkings({.heads = 3, .kv_heads = 1, .k_dim = 33, .v_dim = 17, .dtype = DType::kBF16, .sinks = true}, 300);
+  compare_chunkings({.heads = 40, .kv_heads = 1, .k_dim = 40, .v_dim = 32, .latent = true, .dtype = DType::kBF16}, 140);
+  c = {.heads = 3, .kv_heads = 3, .k_dim = 16, .v_dim = 16, .window = 37};
+  compare_chunkings(c, 700);
+  c.window = 0;
+  c.chunk = 100;
+  compare_chunkings(c, 700);
 }
 
 TEST_P(AttentionOps, PageSizeChangesNoBit) {
-  const Case base = {.dtype = DType::kBF16};
+  const Case base = {.heads = 2, .dtype = DType::kBF16};
   const std::vector<Sequence> sequences = {sequence(base, 700)};
   const auto run = [&](int64_t tokens_per_block) {
     Case c = base;
@@ -246,17 +252,15 @@ TEST_P(AttentionOps, PageSizeChangesNoBit) {
     expect_same_bits(run(tokens_per_block), expected, "page size");
 }
 
-// A decode that is cut into segments for the threads, against one thread.
-TEST_P(AttentionOps, ThreadsChangeNoBit) {
-  BackendOptions options = GetParam();
-  options.threads = 1;
-  const std::unique_ptr<Backend> other = make_backend(options);
+// A decode that is cut into segments for the threads, and a prefill, against one thread of the plain path.
+TEST_P(AttentionOps, ThreadsAndInstructionSetsChangeNoBit) {
+  const std::unique_ptr<Backend> other = make_backend({.device = "cpu", .isa = "plain", .threads = 1, .cores = {}});
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    const Case c = {.heads = 6, .kv_heads = 1, .dtype = dtype};
+    const Case c = {.heads = 6, .kv_heads = 1, .k_dim = 40, .v_dim = 100, .dtype = dtype, .sinks = true};
     const std::vector<Sequence> sequences = {sequence(c, 1600), sequence(c, 30)};
-    const std::vector<Piece> pieces = {{0, 1590, 1600}, {1, 0, 30}};
+    const std::vector<Piece> pieces = {{0, 1595, 1600}, {1, 0, 30}};
     expect_same_bits(attend(*backend_, c, sequences, fill(*backend_, c, sequences), pieces),
-                     attend(*other, c, sequences, fill(*other, c, sequences), pieces), "threads");
+                     attend(*other, c, sequences, fill(*other, c, sequences), pieces), "plain");
   }
 }
 

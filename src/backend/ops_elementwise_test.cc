@@ -197,6 +197,44 @@ TEST_P(ElementwiseOps, ConcatColumnsAndGatherRows) {
   }
 }
 
+TEST_P(ElementwiseOps, InstructionSetsChangeNoBit) {
+  const std::unique_ptr<Backend> plain = make_backend({.device = "cpu", .isa = "plain", .threads = 1, .cores = {}});
+  const int64_t rows = 11, n = 90;
+  const auto x = random(rows * n, -4.0f, 4.0f), weight = random(n);
+  std::vector<int32_t> positions;
+  for (int32_t i = 0; i < rows; ++i) positions.push_back(7 * i);
+  const auto run = [&](Backend& b) {
+    const Tensor y = b.rms_norm(strided(b, x, rows, n, 0), vector(b, weight), 1e-5f).view({rows, 3, n / 3});
+    b.rope(y, positions, rope_table(b, 100, 20, false), 3);
+    b.rope(y, positions, rope_table(b, 100, 22, true), 5);
+    std::vector<float> result = b.to_host(y);
+    for (const Scoring scoring : {Scoring::kSoftmax, Scoring::kSigmoid}) {
+      const RouterSpec spec = {.experts = n, .top_k = 9, .scoring = scoring, .renormalise = true, .scale = 2.5f};
+      const std::vector<float> weights = b.to_host(b.route(y.view({rows, n}), spec).weights);
+      result.insert(result.end(), weights.begin(), weights.end());
+    }
+    return result;
+  };
+  expect_same_bits(run(*backend_), run(*plain), "plain");
+}
+
+TEST_P(ElementwiseOps, ScatterRowsAndLookup) {
+  const auto x = random(12 * 19), values = random(4 * 19);
+  const std::vector<int32_t> rows = {7, 0, 11, 3};
+  compare(
+      [&](Backend& b) {
+        const Tensor target = strided(b, x, 12, 19, 3);
+        b.scatter_rows(target, rows, strided(b, values, 4, 19, 1));
+        return b.to_host(target);
+      },
+      0.0, "scatter_rows");
+  const std::vector<int32_t> ids = {2, 0, 2, 1}, table = {30, 10, -1};
+  const Tensor found = backend_->lookup(backend_->from_host(std::span<const int32_t>(ids), {2, 2}),
+                                        backend_->from_host(std::span<const int32_t>(table), {3}));
+  EXPECT_EQ(found.shape(), (Shape{2, 2}));
+  EXPECT_EQ(backend_->to_host_ids(found), (std::vector<int32_t>{-1, 30, -1, 10}));
+}
+
 SHOAL_INSTANTIATE_OPS(ElementwiseOps);
 
 }  // namespace

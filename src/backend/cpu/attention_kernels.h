@@ -2,9 +2,7 @@
 // Bodies of AttentionKernels (attention.h), for attention_<path>.cc only.
 #pragma once
 
-#include "backend/cpu/attention.h"
-#include "backend/cpu/simd.h"
-// In this order: the tiles use both.
+#include "backend/cpu/attention_blocks.h"
 #include "backend/cpu/attention_tiles.h"
 
 namespace shoal::SHOAL_ISA {
@@ -14,74 +12,7 @@ constexpr float kMinusInfinity = -__builtin_inff();
 // With fewer rows, each element of bf16 K and V is widened where it is used.
 constexpr int64_t kWidenFromRows = 4;
 
-SHOAL_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-SHOAL_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
 SHOAL_INLINE float exp1(float x) { return reduce_max(exp16(set1(x))); }
-
-// One block's part of a tile: rows [0, count) all see something of positions [begin, begin + 64).
-template <typename T>
-struct Block {
-  const T* k[kAttentionBlock];  // by position - begin; those outside [first, end) repeat the nearest inside
-  const T* v[kAttentionBlock];
-  int64_t begin;
-  int64_t first;  // positions that some row sees
-  int64_t end;
-};
-
-// Which rows of K (or V) the block's positions are.
-template <typename T>
-inline void find_rows(const KvSource& source, const T* base, int64_t page_stride, int64_t row_stride, int64_t begin,
-                      int64_t first, int64_t end, const T** rows) {
-  int64_t page = first / source.tokens_per_block;
-  int64_t offset = first - page * source.tokens_per_block;
-  for (int64_t position = first; position < end; ++page, offset = 0) {
-    const T* row = base + source.pages[page] * page_stride + offset * row_stride;
-    const int64_t stop = smaller(end, position + source.tokens_per_block - offset);
-    for (; position < stop; ++position, row += row_stride) rows[position - begin] = row;
-  }
-  for (int64_t i = 0; i < first - begin; ++i) rows[i] = rows[first - begin];
-  for (int64_t i = end - begin; i < kAttentionBlock; ++i) rows[i] = rows[end - begin - 1];
-}
-
-template <typename T>
-inline void find_block(const KvSource& source, Block<T>& block) {
-  const T* k = static_cast<const T*>(source.k);
-  const T* v = static_cast<const T*>(source.v);
-  find_rows(source, k, source.k_page_stride, source.k_dim, block.begin, block.first, block.end, block.k);
-  find_rows(source, v, source.v_page_stride, source.v_row_stride, block.begin, block.first, block.end, block.v);
-}
-
-inline void widen_rows(const uint16_t* const* rows, int64_t dim, float* scratch, const float** wide) {
-  const int64_t stride = round_up_16(dim);
-  for (int64_t j = 0; j < kAttentionBlock; ++j) {
-    const bool repeated = j > 0 && rows[j] == rows[j - 1];
-    wide[j] = repeated ? wide[j - 1] : scratch + j * stride;
-    if (repeated) continue;
-    for (int64_t i = 0; i < dim; i += 16) store16(scratch + j * stride + i, load16_bf16(rows[j] + i, dim - i));
-  }
-}
-
-inline void widen_block(const KvSource& source, const Block<uint16_t>& narrow, float* scratch, Block<float>& wide) {
-  wide.begin = narrow.begin;
-  wide.first = narrow.first;
-  wide.end = narrow.end;
-  widen_rows(narrow.k, source.k_dim, scratch, wide.k);
-  if (source.v == source.k) {
-    for (int64_t j = 0; j < kAttentionBlock; ++j) wide.v[j] = wide.k[j];
-  } else {
-    widen_rows(narrow.v, source.v_dim, scratch + kAttentionBlock * round_up_16(source.k_dim), wide.v);
-  }
-}
-
-// Positions that row sees of a block, relative to its begin.
-struct Visible {
-  int64_t begin;
-  int64_t end;
-};
-SHOAL_INLINE Visible visible_in(const QueryRow& row, int64_t block) {
-  return {larger(row.first - block, 0), smaller(row.last + 1 - block, kAttentionBlock)};
-}
 
 // Unscaled scores of `Rows` rows with every position that one of them sees (and a few more).
 template <int Rows, typename T>
@@ -92,29 +23,36 @@ inline void score_rows(const QueryRow* rows, const Block<T>& block, int64_t dim,
   for (int64_t key = begin; key < end; key += kKeys) dot_tile<Rows>(rows, block.k + key, dim, scores + key);
 }
 
-// scores [64] of one row become its weights, 0 where it sees nothing; maximum, sum and values are brought up to date.
-inline void weigh_row(Visible visible, float scale, float* scores, float& maximum, float& sum, float* values,
-                      int64_t v_dim) {
+// Of one row, as in AttentionState.
+struct RowState {
+  float& maximum;
+  float& sum;
+  float* values;
+};
+
+// scores [64] of one row become its weights, 0 where it sees nothing; the state is brought up to date but for the new values.
+inline void weigh_row(Visible visible, float scale, float* scores, const RowState& state, int64_t v_dim) {
   for (int64_t j = 0; j < visible.begin; ++j) scores[j] = kMinusInfinity;
   for (int64_t j = visible.end; j < kAttentionBlock; ++j) scores[j] = kMinusInfinity;
   F32x16 scaled[4];
   for (int i = 0; i < 4; ++i) scaled[i] = load16(scores + 16 * i) * set1(scale);
   const float here = reduce_max(max16(max16(scaled[0], scaled[1]), max16(scaled[2], scaled[3])));
-  const float before = maximum;
+  const float before = state.maximum;
   const float now = before > here ? before : here;
   for (int i = 0; i < 4; ++i) {
     scaled[i] = exp16(scaled[i] - set1(now));
     store16(scores + 16 * i, scaled[i]);
   }
   const float added = reduce_add((scaled[0] + scaled[1]) + (scaled[2] + scaled[3]));
-  maximum = now;
+  state.maximum = now;
   if (now == before || before == kMinusInfinity) {
-    sum += added;
+    state.sum += added;
     return;
   }
   const float factor = exp1(before - now);
-  sum = __builtin_fmaf(sum, factor, added);
-  for (int64_t i = 0; i < v_dim; i += 16) store16(values + i, load16(values + i, v_dim - i) * set1(factor), v_dim - i);
+  state.sum = __builtin_fmaf(state.sum, factor, added);
+  for (int64_t i = 0; i < v_dim; i += 16)
+    store16(state.values + i, load16(state.values + i, v_dim - i) * set1(factor), v_dim - i);
 }
 
 // Values of `Rows` neighbouring rows. Where they do not see the same positions, each row takes its own edges by itself, still
@@ -161,9 +99,10 @@ inline void attend_block(const AttentionTile& tile, int64_t row_begin, int64_t c
   for_row_groups(count, [&]<int Rows>(int64_t row) {
     score_rows<Rows>(rows + row, block, tile.source->k_dim, scores + row * kAttentionBlock);
   });
-  for (int64_t row = 0; row < count; ++row)
-    weigh_row(visible_in(rows[row], block.begin), tile.scale, scores + row * kAttentionBlock,
-              state.maximum[row_begin + row], state.sum[row_begin + row], values + row * v_dim, v_dim);
+  for (int64_t row = 0; row < count; ++row) {
+    const RowState row_state = {state.maximum[row_begin + row], state.sum[row_begin + row], values + row * v_dim};
+    weigh_row(visible_in(rows[row], block.begin), tile.scale, scores + row * kAttentionBlock, row_state, v_dim);
+  }
   for_row_groups(count, [&]<int Rows>(int64_t row) {
     value_rows<Rows>(rows + row, block, scores + row * kAttentionBlock, values + row * v_dim, v_dim);
   });
@@ -230,8 +169,9 @@ inline void merge(const AttentionState& total, const AttentionState& part, int64
 inline void finish(const AttentionState& state, int64_t row, int64_t v_dim, const float* sink, float* out) {
   float sum = state.sum[row];
   if (sink) sum += exp1(*sink - state.maximum[row]);
+  const float inverse = 1.0f / sum;
   const float* values = state.values + row * v_dim;
-  for (int64_t i = 0; i < v_dim; i += 16) store16(out + i, load16(values + i, v_dim - i) / set1(sum), v_dim - i);
+  for (int64_t i = 0; i < v_dim; i += 16) store16(out + i, load16(values + i, v_dim - i) * set1(inverse), v_dim - i);
 }
 
 constexpr AttentionKernels kAttentionKernels = {.attend = attend, .merge = merge, .finish = finish};

@@ -31,21 +31,20 @@ Shape with_rows(const Shape& shape, int64_t rows) {
   }
 }
 
-const float* weight_of(const Tensor& weight, int64_t n) {
-  if (!weight.defined()) return nullptr;
-  CHECK_EQ(weight.elements(), n);
-  return raw<float>(weight);
-}
+struct Norm {
+  const Tensor& weight;
+  float epsilon;
+};
 
 // out = norm of x over the last dimension; out may be x.
-void normalise(ThreadPool& pool, const RowKernels& kernels, const Tensor& x, const Tensor& weight, float epsilon,
-               const Tensor& out) {
+void normalise(ThreadPool& pool, const RowKernels& kernels, const Tensor& x, const Norm& norm, const Tensor& out) {
   const int64_t n = x.size(x.shape().rank() - 1);
-  const float* scale = weight_of(weight, n);
+  if (norm.weight.defined()) CHECK_EQ(norm.weight.elements(), n);
+  const float* weight = norm.weight.defined() ? raw<float>(norm.weight) : nullptr;
   pool.parallel_for(x.rows(), grain_rows(x.row_elements()), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row)
       for (int64_t first = 0; first < x.row_elements(); first += n)
-        kernels.rms_norm(raw_row<float>(x, row) + first, scale, epsilon, n, raw_row<float>(out, row) + first);
+        kernels.rms_norm(raw_row<float>(x, row) + first, weight, norm.epsilon, n, raw_row<float>(out, row) + first);
   });
 }
 
@@ -98,12 +97,12 @@ void CpuBackend::add_bias(const Tensor& x, const Tensor& bias) {
 
 Tensor CpuBackend::rms_norm(const Tensor& x, const Tensor& weight, float epsilon) {
   const Tensor out = empty(DType::kF32, x.shape());
-  normalise(pool_, row_kernels(isa_), x, weight, epsilon, out);
+  normalise(pool_, row_kernels(isa_), x, {weight, epsilon}, out);
   return out;
 }
 
 void CpuBackend::rms_norm_inplace(const Tensor& x, const Tensor& weight, float epsilon) {
-  normalise(pool_, row_kernels(isa_), x, weight, epsilon, x);
+  normalise(pool_, row_kernels(isa_), x, {weight, epsilon}, x);
 }
 
 void CpuBackend::rope(const Tensor& x, std::span<const int32_t> positions, const RopeTable& table, int64_t first) {

@@ -21,7 +21,7 @@ constexpr int kVectors = 1;
 constexpr int kTileRows = 2;
 #endif
 constexpr int kColumns = kVectors * 16;
-constexpr int kRowBlock = 192;
+constexpr int kRowBlock = 96;  // activations of a block and its sums share the second-level cache with the panel
 constexpr int kSlotFloats = kRowBlock * kColumns;
 constexpr int kBlockUnitsF32 = 8192 / kColumns;  // 32 KiB of weights
 #if defined(SHOAL_ISA_AVX512BF16)
@@ -34,6 +34,7 @@ constexpr int kBlockUnitsBf16 = kBlockUnitsF32 / 2;  // unpacked to f32
 // With more tiles than this, bf16 weights are unpacked once per block rather than in each tile.
 constexpr int kUnpackTiles = 3;
 constexpr int kPrefetchBytes = 4096;
+constexpr int kLine = 64;
 
 struct Tile {
   const uint32_t* const* rows;  // activation rows
@@ -43,6 +44,10 @@ struct Tile {
   float* sums;  // of the step's slot, [rows][kColumns]
   int combines;
   bool resumes;
+  // Weights to fetch meanwhile: `lines` cache lines at `ahead`, moving on by `ahead_step` bytes with each unit.
+  const char* ahead;
+  int ahead_step;
+  int lines;
 };
 
 SHOAL_INLINE F32x16 broadcast(const uint32_t* p) {
@@ -152,9 +157,9 @@ void run_tile(const Tile& tile) {
     for (int v = 0; v < kVectors; ++v) acc[r][v] = tile.resumes ? load16(tile.sums + r * kColumns + 16 * v) : zero16();
   }
   const uint32_t* w = tile.w;
-  for (int64_t unit = 0; unit < tile.units; ++unit, w += kColumns) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) __builtin_prefetch(reinterpret_cast<const char*>(w) + kPrefetchBytes + 64 * v);
+  const char* ahead = tile.ahead;
+  for (int64_t unit = 0; unit < tile.units; ++unit, w += kColumns, ahead += tile.ahead_step) {
+    for (int line = 0; line < tile.lines; ++line) __builtin_prefetch(ahead + kLine * line);
     Unit::template step<kRows>(acc, a, unit, w);
   }
   float* sums = tile.sums;
@@ -194,13 +199,20 @@ RunTile tile_of(int64_t rows) {
   }
 }
 
-// The step's rows in tiles of equal height, as far as possible: a tile of one row would wait for its own sums.
+// The step's rows in tiles of equal height, as far as possible: a tile of one row would wait for its own sums. They share the fetching of
+// what comes after the step.
 template <class Unit>
 void run_tiles(Tile tile, int64_t rows) {
   int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  const int lines_of_unit = (tile.ahead_step + kLine - 1) / kLine;
+  int left = lines_of_unit;
+  tile.lines = static_cast<int>((lines_of_unit + tiles - 1) / tiles);
   for (; tiles > 0; --tiles) {
     const int64_t height = (rows + tiles - 1) / tiles;
+    if (tile.lines > left) tile.lines = left;
     tile_of<Unit>(height)(tile);
+    left -= tile.lines;
+    tile.ahead += tile.lines * kLine;
     tile.rows += height;
     tile.sums += height * kColumns;
     rows -= height;
@@ -261,13 +273,18 @@ void multiply(const GemmProduct& p, const GemmBlock& block) {
   const int32_t count = one_tile ? p.w.whole_steps : p.w.blocked_steps;
   for (int32_t s = 0; s < count; ++s) {
     const GemmStep& step = steps[s];
-    Tile tile{rows,
-              step.begin,
-              panel + int64_t{step.begin} * kColumns,
-              step.end - step.begin,
-              block.scratch + step.slot * kSlotFloats,
-              step.combines,
-              step.resumes};
+    const int64_t units = step.end - step.begin;
+    Tile tile{.rows = rows,
+              .row_offset = step.begin,
+              .w = panel + int64_t{step.begin} * kColumns,
+              .units = units,
+              .sums = block.scratch + step.slot * kSlotFloats,
+              .combines = step.combines,
+              .resumes = step.resumes,
+              .ahead = nullptr,
+              .ahead_step = kColumns * 4,
+              .lines = 0};
+    tile.ahead = reinterpret_cast<const char*>(tile.w) + (one_tile ? kPrefetchBytes : units * kColumns * 4);
     if (!p.w.bf16) {
       run_tiles<F32Unit>(tile, block.rows);
     } else if (unpacks) {
@@ -275,6 +292,7 @@ void multiply(const GemmProduct& p, const GemmBlock& block) {
       tile.w = reinterpret_cast<const uint32_t*>(unpacked);
       tile.units *= 2;
       tile.row_offset *= 2;
+      tile.ahead_step /= 2;
       run_tiles<UnpackedUnit>(tile, block.rows);
     } else {
       tile.row_offset *= Bf16Unit::kRowWords;

@@ -89,6 +89,8 @@ TEST_P(RouteOps, GroupLimitedMatchesTheReference) {
 TEST_P(RouteOps, TiesGoToTheLowestExpert) {
   const Routed routed = route(*backend_, {1, 2, 2, 2, 1, 2, 0, 0}, {.experts = 8, .top_k = 3});
   EXPECT_EQ(routed.experts, (std::vector<int32_t>{1, 2, 3}));
+  // The larger one comes last: of the tied ones, the lowest stays.
+  EXPECT_EQ(route(*backend_, {1, 1, 2}, {.experts = 3, .top_k = 2}).experts, (std::vector<int32_t>{0, 2}));
   const Routed flat = route(*backend_, std::vector<float>(40, 0.5f), {.experts = 40, .top_k = 4});
   EXPECT_EQ(flat.experts, (std::vector<int32_t>{0, 1, 2, 3}));
   EXPECT_EQ(flat.weights, std::vector<float>(4, flat.weights[0]));

@@ -28,6 +28,10 @@ inline std::string backend_test_name(const testing::TestParamInfo<BackendOptions
   return info.param.isa + "_threads" + std::to_string(info.param.threads);
 }
 
+inline void PrintTo(const BackendOptions& options, std::ostream* out) {
+  *out << options.isa << ", " << options.threads << " threads";
+}
+
 class OpsTest : public testing::TestWithParam<BackendOptions> {
  protected:
   std::vector<float> random(int64_t count, float low = -1.0f, float high = 1.0f) {

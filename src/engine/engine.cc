@@ -64,7 +64,21 @@ struct Engine::Waiter {
 };
 
 Engine::Engine(const std::filesystem::path& model_dir, const EngineConfig& config, const EngineHooks& hooks)
-    : setup_(set_up_model(model_dir, config, SetupFor::kRunning)) {
+    : setup_(set_up_model(model_dir, config, SetupFor::kRunning)), tokenizer_(hooks.tokenizer) {
+  if (!tokenizer_ && std::filesystem::exists(model_dir / "tokenizer.json")) tokenizer_ = Tokenizer::load(model_dir);
+  plan(hooks);
+  if (hooks.on_planned) hooks.on_planned(*this);
+  load(hooks);
+  for (int i = 0; i < setup_.mesh.sizes().data; ++i)
+    replicas_.push_back(std::make_unique<Replica>(*world_, i, limits_));
+  world_->when_failed([this](const std::string& reason) {
+    for (const auto& replica : replicas_) replica->fail(reason);
+  });
+}
+
+// Starts the ranks and decides how much each will hold; nothing is read.
+void Engine::plan(const EngineHooks& hooks) {
+  const EngineConfig& config = setup_.config;
   const Machine machine = read_machine();
   const int ranks = setup_.mesh.world_size();
   info_.dtype = setup_.options.compute;
@@ -88,24 +102,16 @@ Engine::Engine(const std::filesystem::path& model_dir, const EngineConfig& confi
   }
   world_ = std::make_unique<RankWorld>(std::move(world));
   info_.plans.resize(ranks);
-  std::string backend;
   world_->on_all([&](RankState& state) {
     info_.plans[state.rank] = state.model->plan();
-    if (state.rank == 0) backend = state.backend->name();
+    if (state.rank == 0) info_.backend = state.backend->name();
   });
-  info_.backend = backend;
   info_.kv_pages = kv_pages({.plans = info_.plans,
                              .config = config,
                              .max_seq_len = info_.max_seq_len,
                              .available_bytes = machine.available_bytes,
                              .memory_limit = machine.memory_limit});
   limits_ = scheduler_limits(setup_, info_);
-  load(hooks);
-  for (int i = 0; i < setup_.mesh.sizes().data; ++i)
-    replicas_.push_back(std::make_unique<Replica>(*world_, i, limits_));
-  world_->when_failed([this](const std::string& reason) {
-    for (const auto& replica : replicas_) replica->fail(reason);
-  });
 }
 
 Engine::~Engine() {
@@ -114,15 +120,15 @@ Engine::~Engine() {
 
 void Engine::load(const EngineHooks& hooks) {
   LoadProgress progress;
+  for (const RankPlan& plan : info_.plans) progress.total_bytes += plan.weight_bytes;  // about what will be read
   world_->when_failed([&](const std::string&) { progress.cancelled = true; });
   auto loaded =
       std::async(std::launch::async, [&] { world_->on_all([&](RankState& state) { state.model->load(progress); }); });
-  const auto report = [&] {
-    if (hooks.on_load) hooks.on_load(progress.done_bytes, progress.total_bytes);
-  };
-  while (loaded.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready) report();
+  const int64_t total = progress.total_bytes;
+  while (loaded.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
+    if (hooks.on_load) hooks.on_load(std::min<int64_t>(progress.done_bytes, total - 1), total);
   loaded.get();
-  report();
+  if (hooks.on_load) hooks.on_load(total, total);
   world_->when_failed({});
   setup_.checkpoint.reset();
   world_->on_all([this](RankState& state) {
@@ -143,14 +149,38 @@ void Engine::check_prompt(std::span<const int32_t> prompt, int64_t max_tokens) c
   if (!problem.empty()) throw Error(ErrorKind::kLimit, problem);
 }
 
-std::shared_ptr<LiveRequest> Engine::make_request(std::vector<int32_t> prompt, const SamplingParams& params,
-                                                  RequestCallbacks callbacks) {
+void Engine::check_params(const SamplingParams& params) const {
   Problems problems;
   problems.append(sampling_problems(params));
-  if (!params.stop.empty() && !setup_.tokenizer)
+  if (!params.stop.empty() && !tokenizer_)
     problems.add("stop strings need a tokenizer.json beside the model, which has none");
   if (problems.list().size() == 1) throw Error(ErrorKind::kInvalid, problems.list().front());
   problems.throw_if_any("the request is wrong:");
+}
+
+void Engine::check_prompts(const std::vector<std::vector<int32_t>>& prompts, int64_t max_tokens) const {
+  Problems problems;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    try {
+      check_prompt(prompts[i], max_tokens);
+    } catch (const Error& error) {
+      if (prompts.size() == 1) throw;
+      problems.add(fmt::format("prompt {}: {}", i, error.what()));
+    }
+  }
+  problems.throw_if_any(fmt::format("{} of {} prompts cannot be run:", problems.list().size(), prompts.size()));
+}
+
+void Engine::check(const std::vector<std::vector<int32_t>>& prompts, const SamplingParams& params) const {
+  check_params(params);
+  check_prompts(prompts, params.max_tokens);
+}
+
+void Engine::check_score(const std::vector<std::vector<int32_t>>& prompts) const { check_prompts(prompts, 0); }
+
+std::shared_ptr<LiveRequest> Engine::make_request(std::vector<int32_t> prompt, const SamplingParams& params,
+                                                  RequestCallbacks callbacks) {
+  check_params(params);
   check_prompt(prompt, params.max_tokens);
   const auto request = std::make_shared<LiveRequest>();
   request->id = next_id_++;
@@ -160,7 +190,7 @@ std::shared_ptr<LiveRequest> Engine::make_request(std::vector<int32_t> prompt, c
   if (!params.ignore_eos) request->stop_ids = setup_.spec.stop_ids;
   request->stop_ids.insert(request->stop_ids.end(), params.stop_token_ids.begin(), params.stop_token_ids.end());
   request->sampler = std::make_unique<Sampler>(params, request_seed(params), prompt);
-  request->text = std::make_unique<OutputText>(setup_.tokenizer, prompt, params.stop);
+  request->text = std::make_unique<OutputText>(tokenizer_, prompt, params.stop);
   request->result.prompt_token_ids = prompt;
   request->tokens = std::move(prompt);
   return request;
@@ -213,10 +243,10 @@ std::vector<GenerationResult> Engine::run_all(std::vector<std::shared_ptr<LiveRe
 
 std::vector<GenerationResult> Engine::generate(const std::vector<std::vector<int32_t>>& prompts,
                                                const SamplingParams& params, const OnOutput& on_output) {
+  check(prompts, params);
   Waiter waiter(prompts.size());
   std::mutex one_at_a_time;
   std::vector<std::shared_ptr<LiveRequest>> requests;
-  Problems problems;
   for (size_t i = 0; i < prompts.size(); ++i) {
     RequestCallbacks callbacks{.on_output = {}, .on_logits = {}, .on_finish = waiter.receiver(i)};
     if (on_output) {
@@ -225,32 +255,21 @@ std::vector<GenerationResult> Engine::generate(const std::vector<std::vector<int
         on_output(i, delta);
       };
     }
-    try {
-      requests.push_back(make_request(prompts[i], params, std::move(callbacks)));
-    } catch (const Error& error) {
-      if (prompts.size() == 1) throw;
-      problems.add(fmt::format("prompt {}: {}", i, error.what()));
-    }
+    requests.push_back(make_request(prompts[i], params, std::move(callbacks)));
   }
-  problems.throw_if_any("these prompts cannot be run:");
   return run_all(std::move(requests), waiter);
 }
 
 void Engine::score(const std::vector<std::vector<int32_t>>& prompts, const OnLogits& on_logits) {
+  check_score(prompts);
   Waiter waiter(prompts.size());
   std::vector<std::shared_ptr<LiveRequest>> requests;
-  Problems problems;
   for (size_t i = 0; i < prompts.size(); ++i) {
-    try {
-      requests.push_back(
-          make_score_request(prompts[i], {.on_output = {},
-                                          .on_logits = [&, i](const LogitRows& rows) { on_logits(i, rows); },
-                                          .on_finish = waiter.receiver(i)}));
-    } catch (const Error& error) {
-      problems.add(fmt::format("prompt {}: {}", i, error.what()));
-    }
+    requests.push_back(
+        make_score_request(prompts[i], {.on_output = {},
+                                        .on_logits = [&, i](const LogitRows& rows) { on_logits(i, rows); },
+                                        .on_finish = waiter.receiver(i)}));
   }
-  problems.throw_if_any("these prompts cannot be scored:");
   for (const GenerationResult& result : run_all(std::move(requests), waiter))
     if (result.finish_reason == FinishReason::kError) throw EngineFailure(result.error);
 }

@@ -20,13 +20,19 @@
 #include "engine/live_request.h"
 #include "engine/model_setup.h"
 #include "engine/replica.h"
+#include "text/tokenizer.h"
 
 namespace shoal {
 
+class Engine;
+
 struct EngineHooks {
-  // On the constructing thread, several times a second while weights are read.
+  // On the constructing thread: several times a second while weights are read, and when done == total.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> on_load;
-  StageModelFactory models;  // in place of the real model's (tests)
+  // When everything is planned and nothing read: info() is known and check() works. What it throws ends the construction.
+  std::function<void(const Engine&)> on_planned;
+  std::optional<Tokenizer> tokenizer;  // already loaded; else the directory's, if it has one
+  StageModelFactory models;            // in place of the real model's (tests)
 };
 
 struct EngineInfo {
@@ -55,7 +61,11 @@ class Engine {
   const EngineConfig& config() const { return setup_.config; }
   const Mesh& mesh() const { return setup_.mesh; }
   const EngineInfo& info() const { return info_; }
-  const std::optional<Tokenizer>& tokenizer() const { return setup_.tokenizer; }
+  const std::optional<Tokenizer>& tokenizer() const { return tokenizer_; }
+
+  // What is wrong with these requests (Error, all of it at once); nothing is run.
+  void check(const std::vector<std::vector<int32_t>>& prompts, const SamplingParams& params) const;
+  void check_score(const std::vector<std::vector<int32_t>>& prompts) const;
 
   // Thread-safe. Throws Error if the request is wrong or can never fit. Returns its id.
   uint64_t submit(std::vector<int32_t> prompt, const SamplingParams& params, RequestCallbacks callbacks);
@@ -81,8 +91,11 @@ class Engine {
 
  private:
   struct Waiter;
+  void plan(const EngineHooks& hooks);
   void load(const EngineHooks& hooks);
+  void check_params(const SamplingParams& params) const;
   void check_prompt(std::span<const int32_t> prompt, int64_t max_tokens) const;
+  void check_prompts(const std::vector<std::vector<int32_t>>& prompts, int64_t max_tokens) const;
   std::shared_ptr<LiveRequest> make_request(std::vector<int32_t> prompt, const SamplingParams& params,
                                             RequestCallbacks callbacks);
   std::shared_ptr<LiveRequest> make_score_request(std::vector<int32_t> prompt, RequestCallbacks callbacks);
@@ -90,6 +103,7 @@ class Engine {
   std::vector<GenerationResult> run_all(std::vector<std::shared_ptr<LiveRequest>> requests, Waiter& waiter);
 
   ModelSetup setup_;
+  std::optional<Tokenizer> tokenizer_;
   EngineInfo info_;
   SchedulerLimits limits_;
   std::atomic<uint64_t> next_id_{1};

@@ -29,7 +29,8 @@ int64_t kv_pages(const KvBudgetInput& input) {
   int64_t weights = 0, activations = 0, largest_page = 0;
   for (const RankPlan& plan : input.plans) {
     weights += plan.weight_bytes;
-    activations += plan.activation_bytes(config.max_num_tokens, input.max_seq_len);
+    activations +=
+        plan.activation_bytes(config.max_num_tokens, input.max_seq_len) + plan.comm_bytes(config.max_num_tokens);
     largest_page = std::max(largest_page, plan.kv_bytes_per_token * block);
   }
   const int64_t rest = input.available_bytes - weights - activations;

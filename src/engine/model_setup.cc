@@ -68,8 +68,6 @@ ModelSetup set_up_model(const fs::path& model_dir, const EngineConfig& config, S
   if (moe_sizes && !setup.spec.has_moe())
     setup.notices.push_back(
         "the model has no routed experts: moe_tensor_parallel_size and moe_expert_parallel_size change nothing");
-  if (purpose == SetupFor::kRunning && fs::exists(model_dir / "tokenizer.json"))
-    setup.tokenizer = Tokenizer::load(model_dir);
   return setup;
 }
 

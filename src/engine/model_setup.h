@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// ModelSetup: what follows from a model directory and a config before any rank exists: spec, mesh, options, tokenizer, and every problem
+// ModelSetup: what follows from a model directory and a config before any rank exists: spec, mesh, options, and every problem
 // that can be known without reading weights. Used by the engine and by `shoal explain`.
 #pragma once
 
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,7 +13,6 @@
 #include "model/checkpoint.h"
 #include "model/model.h"
 #include "parallel/mesh.h"
-#include "text/tokenizer.h"
 
 namespace shoal {
 
@@ -25,7 +23,6 @@ struct ModelSetup {
   Mesh mesh{GridSizes{}};
   ModelOptions options;
   std::unique_ptr<Checkpoint> checkpoint;  // null for load_format: dummy, and when only explaining
-  std::optional<Tokenizer> tokenizer;
   std::vector<std::string> notices;
 };
 

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <latch>
 #include <new>
 
@@ -32,8 +33,9 @@ std::shared_ptr<void> count_down_at_end(std::shared_ptr<std::latch> latch) {
 
 RankWorld::RankWorld(RankWorldSetup setup) : setup_(std::move(setup)) {
   const int ranks = setup_.mesh.world_size();
-  ThreadWorldOptions options;
-  options.timeout_s = setup_.comm_timeout_s;
+  WorldOptions options;
+  options.timeout = std::chrono::milliseconds(static_cast<int64_t>(setup_.comm_timeout_s * 1000.0));
+  options.busy_threads = ranks * setup_.backend.threads;
   comms_ = std::make_unique<ThreadWorld>(ranks, options);
   for (int rank = 0; rank < ranks; ++rank) jobs_.push_back(std::make_unique<Mailbox<Job>>());
   for (int rank = 0; rank < ranks; ++rank) threads_.emplace_back([this, rank] { run(rank); });
@@ -46,11 +48,16 @@ RankWorld::RankWorld(RankWorldSetup setup) : setup_(std::move(setup)) {
 }
 
 RankWorld::~RankWorld() {
+  try {
+    on_all([](RankState&) {});  // whoever leaves early would be missed by those still in a step
+  } catch (...) {               // failed: they are on their way out
+  }
   for (const auto& jobs : jobs_) jobs->close();
   for (std::thread& thread : threads_) thread.join();
 }
 
 void RankWorld::run(int rank) {
+  const ThreadWorld::RankScope scope(*comms_, rank);
   RankState state;
   state.rank = rank;
   state.at = setup_.mesh.at(rank);

@@ -131,11 +131,12 @@ void MoeExchange::State::add_terms(const Tensor& received, const std::vector<std
     }
     for (const int64_t item : items) {
       const auto [target, started] = row_of(item);
-      if (started) {
-        tree_sum(terms, whole.data(), hidden);
-        tree_sum(std::array<const float*, 2>{target, whole.data()}, target, hidden);
-      } else {
+      if (!started) {
         tree_sum(terms, target, hidden);
+      } else {
+        if (terms.size() > 1) tree_sum(terms, whole.data(), hidden);
+        const float* term = terms.size() > 1 ? whole.data() : terms[0];
+        tree_sum(std::array<const float*, 2>{target, term}, target, hidden);
       }
       for (const float*& term : terms) term += hidden;
     }

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/thread/group_state.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
 
 namespace shoal {
@@ -46,7 +43,7 @@ std::string Post::description() const {
     text += fmt::format("{}{} {} x {} bytes", i ? ", " : "", dtype_name(view.dtype), view.rows, view.row_bytes);
   }
   if (operation == Operation::kBroadcast) text += fmt::format("; root {}", root);
-  if (!counts.empty()) text += fmt::format("; {}", fmt::join(counts, " "));
+  if (!counts.empty()) text += "; " + joined(counts, " ");
   return text + ')';
 }
 
@@ -103,7 +100,7 @@ void GroupState::wake_all() {
 
 std::string group_label(const std::string& name, const std::vector<int>& ranks) {
   constexpr size_t kWritten = 16;
-  if (ranks.size() <= kWritten) return fmt::format("{}[{}]", name, fmt::join(ranks, ","));
+  if (ranks.size() <= kWritten) return fmt::format("{}[{}]", name, joined(ranks, ","));
   return fmt::format("{}[{},{},..,{}; {} ranks]", name, ranks[0], ranks[1], ranks.back(), ranks.size());
 }
 

@@ -6,6 +6,8 @@
 // Not here: waiting (waiter.h) and the operations (thread_comm.cc).
 #pragma once
 
+#include <fmt/format.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -99,6 +101,14 @@ class GroupState {
   std::mutex mutex_;                                // of channels_
   std::vector<std::unique_ptr<Channel>> channels_;  // [source][target], made when first used
 };
+
+// "1 2 3"; fmt's own join makes g++ 12 warn at -O3.
+template <typename Values>
+std::string joined(const Values& values, const char* separator) {
+  std::string text;
+  for (const auto& value : values) text += fmt::format("{}{}", text.empty() ? "" : separator, value);
+  return text;
+}
 
 // "tp" and {0, 1} -> "tp[0,1]"; long lists are shortened.
 std::string group_label(const std::string& name, const std::vector<int>& ranks);

@@ -10,7 +10,7 @@ namespace shoal {
 namespace {
 
 // All-reduces up to this size times ranks are summed whole by every rank: one wait instead of two. The order of the sum is the same.
-constexpr int64_t kOneShotBytes = 128 * 1024;
+constexpr int64_t kOneShotBytes = 32 * 1024;
 // Parts of a large all-reduce begin at multiples of a cache line.
 constexpr int64_t kPartUnit = 16;
 
@@ -59,8 +59,7 @@ ThreadComm::~ThreadComm() {
 Post& ThreadComm::new_post(Operation operation, std::span<const Tensor> tensors, std::span<const int64_t> counts) {
   CHECK_LE(tensors.size(), kMaxTensorsPerMessage);
   // In a failed world others may still be reading what this rank last posted.
-  if (world_->failed())
-    Waiter(*world_, group_, world_rank(rank_), {.operation = operation, .sequence = me_.sequence + 1});
+  if (world_->failed()) message_waiter(operation, Activity::kAllPosts, me_.sequence + 1).throw_if_failed();
   Post& post = me_.posts[(me_.sequence + 1) % 2];
   post.operation = operation;
   post.root = 0;

@@ -2,7 +2,6 @@
 #include "comm/thread/waiter.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -107,7 +106,7 @@ void Waiter::time_out() const {
   const auto names = [this](const std::vector<int>& ranks) {
     std::vector<std::string> texts;
     for (const int rank : ranks) texts.push_back(world_.describe(rank));
-    return fmt::format("{}", fmt::join(texts, ", "));
+    return joined(texts, ", ");
   };
   std::string text = fmt::format("timed out after {}; late: {}", seconds(Clock::now() - start_), names(direct));
   if (!roots.empty() && roots != direct) text += fmt::format("; held up by {}", names(roots));

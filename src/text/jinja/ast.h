@@ -81,6 +81,7 @@ struct Statement {
   std::vector<std::string> targets;
   std::vector<Parameter> parameters;
   Block body, otherwise;
+  bool uses_loop = false;  // of kFor: the body may read `loop`, which is costly to make
 };
 
 }  // namespace shoal::text::jinja

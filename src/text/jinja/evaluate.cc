@@ -33,8 +33,7 @@ Value Run::evaluate(const Expr& expr) {
 }
 
 Value Run::evaluate_at_line(const Expr& expr) {
-  if (++steps_ > limits_.steps)
-    throw std::length_error("the template takes more than " + std::to_string(limits_.steps) + " steps");
+  step();
   if (depth_ >= limits_.depth) throw std::length_error("the template recurses too deep");
   struct Depth {
     int& depth;
@@ -77,20 +76,23 @@ Value Run::evaluate_kind(const Expr& expr) {
     case ExprKind::kOr:
     case ExprKind::kIf:
       return evaluate_logic(expr);
-    case ExprKind::kBinary: {
-      const Value left = operand(0);
-      const Value right = operand(1);
-      Value result = arithmetic(expr.name, left, right, limits_.output_bytes / sizeof(Value));
-      if (result.is_string()) charge(result.string().size());
-      if (result.is_list()) charge(result.list().size() * sizeof(Value));
-      return result;
-    }
+    case ExprKind::kBinary:
+      return evaluate_binary(expr);
     case ExprKind::kConcat:
       return evaluate_concat(expr);
     case ExprKind::kCompare:
       return evaluate_compare(expr);
   }
   return {};
+}
+
+Value Run::evaluate_binary(const Expr& expr) {
+  const Value left = evaluate(*expr.operands[0]);
+  const Value right = evaluate(*expr.operands[1]);
+  Value result = arithmetic(expr.name, left, right, limits_.output_bytes);
+  if (result.is_string()) charge(result.string().size());
+  if (result.is_list()) charge(result.list().size() * sizeof(Value));
+  return result;
 }
 
 Value Run::evaluate_collection(const Expr& expr) {

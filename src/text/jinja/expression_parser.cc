@@ -223,6 +223,7 @@ ExprPtr ExpressionParser::name_or_constant() {
   } else if (text != "none" && text != "None") {
     node->kind = ExprKind::kName;
     node->name = text;
+    loop_names_ += text == "loop";
   }
   take();
   return node;

@@ -34,6 +34,9 @@ class ExpressionParser {
   std::string expect_name(const char* what);
   [[noreturn]] void unexpected(const std::string& wanted) const;
 
+  // How often the name `loop` has been read.
+  size_t loop_names() const { return loop_names_; }
+
   // Counts nesting of both expressions and statements.
   class Nesting {
    public:
@@ -71,6 +74,7 @@ class ExpressionParser {
   std::vector<Token> tokens_;
   size_t at_ = 0;
   int depth_ = 0;
+  size_t loop_names_ = 0;
 };
 
 }  // namespace shoal::text::jinja

@@ -43,6 +43,7 @@ Value path_value(Run& run, Value value, const Value& path) {
 
 Value map(Run& run, In input, Args args) {
   List result;
+  if (!input.truthy()) return result;  // none too
   const Value* attribute = args.find(SIZE_MAX, "attribute");
   const Value* otherwise = args.find(SIZE_MAX, "default");
   Arguments rest = args;
@@ -75,6 +76,7 @@ Value choose(Run& run, In input, Args args, bool by_attribute, bool keep) {
   const bool has_test = !rest.positional.empty();
   const std::string test = has_test ? text_of_string(shift(), "a test's name") : std::string();
   List result;
+  if (!input.truthy()) return result;  // none too
   for (const Value& item : items_of(run, input)) {
     const Value value = by_attribute ? path_value(run, item, attribute) : item;
     const bool holds = has_test ? run.apply_test(test, value, rest) : value.truthy();

@@ -76,7 +76,7 @@ Value floats(std::string_view op, double a, double b) {
 
 Value repeat(const Value& value, int64_t count, size_t max_size) {
   const size_t times = count > 0 ? static_cast<size_t>(count) : 0;
-  const size_t size = value.is_string() ? value.string().size() : value.list().size();
+  const size_t size = value.is_string() ? value.string().size() : value.list().size() * sizeof(Value);
   if (size > 0 && times > max_size / size) refuse("the result of * is too large");
   if (value.is_string()) {
     std::string result;
@@ -191,7 +191,7 @@ Value arithmetic(std::string_view op, const Value& a, const Value& b, size_t max
     if (a.string().size() + b.string().size() > max_size) refuse("the result of + is too large");
     return a.string() + b.string();
   }
-  if (a.list().size() + b.list().size() > max_size) refuse("the result of + is too large");
+  if (a.list().size() + b.list().size() > max_size / sizeof(Value)) refuse("the result of + is too large");
   List result = a.list();
   result.insert(result.end(), b.list().begin(), b.list().end());
   return result;

@@ -16,7 +16,7 @@ bool less(const Value& a, const Value& b);
 bool contains(const Value& container, const Value& item);
 bool compare(std::string_view op, const Value& a, const Value& b);
 
-// + - * / // % **; `max_size` bounds the elements or bytes of the result.
+// + - * / // % **; `max_size` bounds the bytes of the result.
 Value arithmetic(std::string_view op, const Value& a, const Value& b, size_t max_size);
 Value negate(const Value& value);
 

@@ -140,7 +140,9 @@ Parser::Node Parser::for_() {
   if (at_name("recursive")) template_error(peek().line, "recursive loops are not supported", ErrorKind::kUnsupported);
   end_tag();
   ++loops_;
+  const size_t names = loop_names();
   node->body = body({"else", "endfor"});
+  node->uses_loop = loop_names() != names;
   --loops_;
   if (accept_name("else")) {
     end_tag();

@@ -31,6 +31,11 @@ void Run::charge(size_t bytes) {
     throw std::length_error("the template makes more than " + std::to_string(limits_.work_bytes) + " bytes of values");
 }
 
+void Run::step() {
+  if (++steps_ > limits_.steps)
+    throw std::length_error("the template takes more than " + std::to_string(limits_.steps) + " steps");
+}
+
 Value Run::make_namespace(Dict fields) {
   charge(sizeof(Dict));
   namespaces_.push_back(std::move(fields));
@@ -61,9 +66,7 @@ Run::Flow Run::execute(const Block& block, std::string& out) {
 class Run::Level {
  public:
   Level(Run& run, int line) : run_(run) {
-    if (++run.steps_ > run.limits_.steps)
-      template_error(line, "the template takes more than " + std::to_string(run.limits_.steps) + " steps",
-                     ErrorKind::kLimit);
+    run.step();
     if (run.depth_ >= run.limits_.depth) template_error(line, "the template recurses too deep", ErrorKind::kLimit);
     ++run.depth_;
   }
@@ -185,9 +188,10 @@ Run::Flow Run::loop(const Statement& statement, std::string& out) {
   const List items = loop_items(statement);
   if (items.empty()) return scoped(statement.otherwise, out);
   for (size_t i = 0; i < items.size(); ++i) {
+    step();
     scopes_.emplace_back();
     bind(statement.targets, items[i], statement.line);
-    scope()["loop"] = loop_variable(items, i);
+    if (statement.uses_loop) scope()["loop"] = loop_variable(items, i);
     const Flow flow = execute(statement.body, out);
     scopes_.pop_back();
     if (flow == Flow::kBreak) break;

@@ -15,7 +15,7 @@ namespace shoal::text::jinja {
 struct Limits {
   size_t output_bytes = size_t{64} << 20;  // of the result, and of any one string or list
   size_t work_bytes = size_t{512} << 20;   // of all strings and lists ever made
-  size_t steps = 20'000'000;               // nodes evaluated
+  size_t steps = 5'000'000;                // nodes evaluated; a chat of 1000 messages needs some 100'000
   int depth = 600;                         // of the recursion over the tree, macros included
 };
 
@@ -36,6 +36,8 @@ class Run {
   std::string text_of(const Value& value);
   // Counts bytes or elements about to be made.
   void charge(size_t bytes);
+  // Counts one more thing done.
+  void step();
   const Limits& limits() const { return limits_; }
   Value make_namespace(Dict fields);
 
@@ -64,6 +66,7 @@ class Run {
   Value evaluate(const Expr& expr);
   Value evaluate_at_line(const Expr& expr);
   Value evaluate_kind(const Expr& expr);
+  Value evaluate_binary(const Expr& expr);
   Value evaluate_call(const Expr& expr);
   Value evaluate_filter(const Expr& expr, const Value* input);
   Value evaluate_test(const Expr& expr);

@@ -19,7 +19,7 @@
 
 namespace shoal {
 
-// Weights of the routed experts that live on this rank, by local slot.
+// Weights of the routed experts that live on this rank, by local slot; undefined where a slot is empty.
 struct ExpertMatrices {
   std::vector<Matrix> gate_up;       // each [2 * ffn, hidden], kGateUp
   std::vector<Matrix> down;          // each [hidden, ffn], kRow

@@ -13,10 +13,32 @@ namespace {
 
 namespace fs = std::filesystem;
 
-DType compute_dtype(const EngineConfig& config) { return config.dtype == "float32" ? DType::kF32 : DType::kBF16; }
+// What `dtype` means for a model; docs/numerics.md has the figures behind `auto`.
+struct Types {
+  DType weights;
+  DType cache;
+  bool exact_activations;  // never rounded to bf16, so no instruction that multiplies bf16 pairs
+};
 
-ModelOptions model_options(const EngineConfig& config) {
-  return {.compute = compute_dtype(config),
+// `auto` rounds nothing that a router would notice: where two experts are nearly tied, a rounding anywhere before it changes which one is
+// asked. FP8 values times their scales are no bf16 numbers.
+Types types_of(const EngineConfig& config, const ModelSpec& spec) {
+  if (config.dtype == "float32") return {DType::kF32, DType::kF32, true};
+  if (config.dtype == "bfloat16") return {DType::kBF16, DType::kBF16, false};
+  return {spec.fp8_weights ? DType::kF32 : DType::kBF16, spec.has_moe() ? DType::kF32 : DType::kBF16, spec.has_moe()};
+}
+
+// The best instruction-set path for these types, if none is asked for.
+std::string isa_of(const EngineConfig& config, const Types& types) {
+  if (!config.isa.empty() || config.device != "cpu" || !types.exact_activations) return config.isa;
+  for (const std::string& isa : available_isas())
+    if (isa != "avx512bf16") return isa;
+  return config.isa;
+}
+
+ModelOptions model_options(const EngineConfig& config, const Types& types) {
+  return {.compute = types.weights,
+          .cache = types.cache,
           .deterministic = config.deterministic,
           .max_seq_len = config.max_seq_len.value_or(0),
           .tokens_per_block = config.kv_cache.tokens_per_block,
@@ -62,7 +84,9 @@ ModelSetup set_up_model(const fs::path& model_dir, const EngineConfig& config, S
   problems.throw_if_any(fmt::format("{} cannot be {} with this configuration:", model_dir.string(),
                                     purpose == SetupFor::kRunning ? "run" : "laid out"));
   setup.mesh = Mesh(grid);
-  setup.options = model_options(config);
+  const Types types = types_of(config, setup.spec);
+  setup.options = model_options(config, types);
+  setup.config.isa = isa_of(config, types);
   const bool moe_sizes =
       config.moe_tensor_parallel_size.value_or(-1) > 1 || config.moe_expert_parallel_size.value_or(-1) > 1;
   if (moe_sizes && !setup.spec.has_moe())

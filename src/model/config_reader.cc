@@ -12,9 +12,7 @@ using nlohmann::json;
 
 namespace {
 
-bool is_whole(const json& value) {
-  return value.is_number_integer() || value.is_number_unsigned();
-}
+bool is_whole(const json& value) { return value.is_number_integer() || value.is_number_unsigned(); }
 
 std::string shown(const json* value) {
   if (!value) return "is missing";
@@ -38,9 +36,7 @@ void ConfigReader::fail(const std::string& key, const std::string& rule) const {
   throw Error(ErrorKind::kInvalid, where_ + ": '" + key + "' " + shown(find(key)) + "; it must be " + rule);
 }
 
-bool ConfigReader::has(const std::string& key) const {
-  return find(key) != nullptr;
-}
+bool ConfigReader::has(const std::string& key) const { return find(key) != nullptr; }
 
 int64_t ConfigReader::size(const std::string& key, int64_t at_least) const {
   const json* value = find(key);

@@ -61,8 +61,6 @@ class DummyCheckpoint : public Checkpoint {
 
 }  // namespace
 
-std::unique_ptr<Checkpoint> make_dummy_checkpoint(uint64_t seed) {
-  return std::make_unique<DummyCheckpoint>(seed);
-}
+std::unique_ptr<Checkpoint> make_dummy_checkpoint(uint64_t seed) { return std::make_unique<DummyCheckpoint>(seed); }
 
 }  // namespace shoal

@@ -55,9 +55,7 @@ RankModel::RankModel(const ModelSpec& spec, const Mesh& mesh, int rank, const Mo
 
 RankModel::~RankModel() = default;
 
-const RankPlan& RankModel::plan() const {
-  return impl_->plan;
-}
+const RankPlan& RankModel::plan() const { return impl_->plan; }
 
 void RankModel::load(const Checkpoint& checkpoint, int threads, LoadProgress& progress) {
   impl_->weights.load(checkpoint, impl_->backend, threads, progress);
@@ -71,7 +69,7 @@ void RankModel::load_dummy(uint64_t seed, int threads, LoadProgress& progress) {
 }
 
 void RankModel::allocate_kv(int64_t pages) {
-  const DType dtype = impl_->options.compute;
+  const DType dtype = impl_->options.cache;
   const int64_t block = impl_->options.tokens_per_block;
   impl_->kv.clear();
   for (const DecoderBlock& layer : impl_->decoder.blocks()) {
@@ -82,19 +80,11 @@ void RankModel::allocate_kv(int64_t pages) {
   }
 }
 
-void RankModel::connect(const RankGroups& groups) {
-  impl_->groups = groups;
-}
+void RankModel::connect(const RankGroups& groups) { impl_->groups = groups; }
 
-bool RankModel::first_stage() const {
-  return impl_->decoder.first_stage();
-}
-bool RankModel::last_stage() const {
-  return impl_->decoder.last_stage();
-}
-int64_t RankModel::hidden_size() const {
-  return impl_->spec.hidden;
-}
+bool RankModel::first_stage() const { return impl_->decoder.first_stage(); }
+bool RankModel::last_stage() const { return impl_->decoder.last_stage(); }
+int64_t RankModel::hidden_size() const { return impl_->spec.hidden; }
 
 Tensor RankModel::forward(const StepPlan& plan, const Tensor& hidden) {
   return impl_->decoder.forward(hidden, impl_->kv, impl_->context(plan), impl_->loads);
@@ -104,8 +94,6 @@ Tensor RankModel::logits(const StepPlan& plan, const Tensor& hidden) {
   return impl_->decoder.logits(hidden, impl_->context(plan));
 }
 
-const std::map<int64_t, std::vector<int64_t>>& RankModel::expert_loads() const {
-  return impl_->loads;
-}
+const std::map<int64_t, std::vector<int64_t>>& RankModel::expert_loads() const { return impl_->loads; }
 
 }  // namespace shoal

@@ -22,7 +22,8 @@ namespace shoal {
 class Checkpoint;
 
 struct ModelOptions {
-  DType compute = DType::kBF16;  // kF32 or kBF16: of weights in products, and of the KV cache
+  DType compute = DType::kBF16;  // kF32 or kBF16: of weights in products
+  DType cache = DType::kBF16;    // kF32 or kBF16: of the KV cache
   bool deterministic = false;    // contract section 4, rules 4 and 5
   int64_t max_seq_len = 0;       // 0: the model's
   int64_t tokens_per_block = 32;

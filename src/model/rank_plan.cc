@@ -21,9 +21,7 @@ void add_collective(RankPlan& plan, const std::string& operation, const std::str
 
 // Sent by one rank for each token of its attention-DP group: an all-reduce of n ranks sends 2 (n - 1) / n of the row
 // (reduce-scatter and gather), a gather (n - 1) / n.
-double all_reduce_bytes(double row, int ranks) {
-  return 2.0 * row * (ranks - 1) / ranks;
-}
+double all_reduce_bytes(double row, int ranks) { return 2.0 * row * (ranks - 1) / ranks; }
 
 // Expected distinct EP ranks, other than itself, that a token of top_k evenly spread picks reaches, times the MoE-TP
 // ranks of each.
@@ -120,7 +118,7 @@ RankPlan make_rank_plan(const Decoder& decoder, const BuildContext& build, const
     plan.heads = layer.attention.heads / build.mesh.attn_tp_size();
     plan.kv_heads = kv.kv_heads;
     plan.kv_bytes_per_token +=
-        kv.kv_heads * (kv.k_dim + kv.v_dim) * static_cast<int64_t>(dtype_bytes(build.options.compute));
+        kv.kv_heads * (kv.k_dim + kv.v_dim) * static_cast<int64_t>(dtype_bytes(build.options.cache));
     widest = std::max(widest, layer_activation(layer, build, plan.heads, plan.kv_heads));
     if (layer.attention.mla)
       plan.activation_per_context =

@@ -49,6 +49,7 @@ void read_quantisation(const ConfigReader& config, ModelSpec& spec) {
   if (method != "fp8") quantisation->fail("quant_method", "fp8 or mxfp4");
   const std::vector<int64_t> block = quantisation->sizes_or("weight_block_size", {128, 128});
   if (block.size() != 2 || block[0] < 1 || block[1] < 1) quantisation->fail("weight_block_size", "two sizes from 1");
+  spec.fp8_weights = true;
   spec.fp8_block_rows = block[0];
   spec.fp8_block_columns = block[1];
 }

@@ -116,6 +116,7 @@ struct ModelSpec {
   std::vector<std::string> ignored;  // prefixes of tensors outside the text model
   std::vector<int32_t> stop_ids;     // end tokens of config.json and generation_config.json
   std::optional<int32_t> bos_id;
+  bool fp8_weights = false;                               // FP8 E4M3 with block scales
   int64_t fp8_block_rows = 128, fp8_block_columns = 128;  // quantization_config.weight_block_size
 
   bool has_moe() const {

@@ -95,8 +95,8 @@ TEST_P(Bits, SameInBatchesChunksStagesAndReplicas) {
   expect_same_bits(one, scored(c.model, threads, prompts), "three threads");
 }
 
-INSTANTIATE_TEST_SUITE_P(AllModels, Bits, ::testing::ValuesIn(bit_cases()), [](const auto& info) {
-  return info.param.model + (info.param.dtype == "auto" ? "__default" : "__float32");
+INSTANTIATE_TEST_SUITE_P(AllModels, Bits, ::testing::ValuesIn(bit_cases()), [](const auto& row) {
+  return row.param.model + (row.param.dtype == "auto" ? "__default" : "__float32");
 });
 
 }  // namespace

@@ -63,9 +63,7 @@ TEST_P(Parity, AgreesWithReference) {
 
 INSTANTIATE_TEST_SUITE_P(AllModelsAllLayouts, Parity,
                          ::testing::Combine(::testing::ValuesIn(all_models()), ::testing::ValuesIn(layouts())),
-                         [](const auto& info) {
-                           return std::get<0>(info.param) + "__" + std::get<1>(info.param).name;
-                         });
+                         [](const auto& row) { return std::get<0>(row.param) + "__" + std::get<1>(row.param).name; });
 
 class DefaultDtype : public ::testing::TestWithParam<std::string> {};
 
@@ -82,7 +80,7 @@ TEST_P(DefaultDtype, StaysNearReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AllModels, DefaultDtype, ::testing::ValuesIn(all_models()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& row) { return row.param; });
 
 }  // namespace
 }  // namespace shoal

@@ -58,7 +58,8 @@ double mean_kl(const std::vector<float>& reference, const std::vector<float>& ou
   const int64_t rows = static_cast<int64_t>(reference.size()) / vocab;
   double total = 0.0;
   for (int64_t row = 0; row < rows; ++row) {
-    const std::vector<double> p = log_softmax(reference.data() + row * vocab, vocab), q = log_softmax(ours.data() + row * vocab, vocab);
+    const std::vector<double> p = log_softmax(reference.data() + row * vocab, vocab),
+                              q = log_softmax(ours.data() + row * vocab, vocab);
     for (int64_t i = 0; i < vocab; ++i) total += std::exp(p[i]) * (p[i] - q[i]);
   }
   return total / static_cast<double>(rows);

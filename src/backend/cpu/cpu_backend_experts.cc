@@ -75,6 +75,7 @@ std::vector<GemmProduct> products_of(const Picks& picks, const std::vector<Matri
     const int32_t first = picks.first_of_slot[slot];
     const int32_t rows = picks.first_of_slot[slot + 1] - first;
     if (rows == 0) continue;
+    CHECK(matrices[slot].defined());
     GemmProduct product{.w = packed(matrices[slot]).panels(), .rows = rows};
     fill(product, slot, first);
     products.push_back(product);
@@ -82,23 +83,33 @@ std::vector<GemmProduct> products_of(const Picks& picks, const std::vector<Matri
   return products;
 }
 
+// A matrix of some slot: all have the same shape, and an empty slot has none.
+const Matrix& example(const std::vector<Matrix>& matrices) {
+  for (const Matrix& matrix : matrices)
+    if (matrix.defined()) return matrix;
+  return matrices.front();
+}
+
 void check_experts(const ExpertBatch& batch, const ExpertMatrices& experts) {
   CHECK_EQ(experts.gate_up.size(), experts.down.size());
   CHECK(experts.gate_up_bias.empty() || experts.gate_up_bias.size() == experts.gate_up.size());
   for (size_t slot = 0; slot < experts.down.size(); ++slot) {
-    CHECK(experts.gate_up[slot].defined() && experts.down[slot].defined());
-    CHECK_EQ(experts.gate_up[slot].in(), batch.rows.row_elements());
-    CHECK_EQ(experts.gate_up[slot].out(), experts.gate_up[0].out());
-    CHECK_EQ(experts.gate_up[slot].out(), 2 * experts.down[slot].in());
-    CHECK_EQ(experts.down[slot].out(), experts.down[0].out());
-    CHECK(experts.gate_up[slot].spec().kind == MatrixKind::kGateUp);
+    const Matrix& gate_up = experts.gate_up[slot];
+    const Matrix& down = experts.down[slot];
+    CHECK_EQ(gate_up.defined(), down.defined());
+    if (!gate_up.defined()) continue;
+    CHECK_EQ(gate_up.in(), batch.rows.row_elements());
+    CHECK_EQ(gate_up.out(), example(experts.gate_up).out());
+    CHECK_EQ(gate_up.out(), 2 * down.in());
+    CHECK_EQ(down.out(), batch.rows.row_elements());
+    CHECK(gate_up.spec().kind == MatrixKind::kGateUp);
   }
 }
 
 // act(gate_up(row)) of each place, f32 [places, ffn].
 std::shared_ptr<void> run_gate_up(const GemmRunner& runner, const ExpertBatch& batch, const ExpertMatrices& experts,
                                   const Picks& picks) {
-  const int64_t ffn = experts.down[0].in();
+  const int64_t ffn = example(experts.down).in();
   auto memory = runner.allocator.allocate(sizeof(float) * static_cast<size_t>(picks.count() * ffn));
   RowSource source{.data = raw<float>(batch.rows), .rows = batch.rows.rows(), .stride = batch.rows.row_stride()};
   if (experts.weight_on_input) {  // the same row differs by pick
@@ -106,7 +117,7 @@ std::shared_ptr<void> run_gate_up(const GemmRunner& runner, const ExpertBatch& b
     source.index = picks.row.data();
     source.scales = picks.weight.data();
   }
-  const PackedRows rows = runner.pack(source, packed(experts.gate_up[0]));
+  const PackedRows rows = runner.pack(source, packed(example(experts.gate_up)));
   runner.run(products_of(picks, experts.gate_up, [&](GemmProduct& product, size_t slot, int32_t first) {
     product.a = experts.weight_on_input ? rows.data + first * rows.stride : rows.data;
     product.a_stride = rows.stride;
@@ -125,12 +136,12 @@ std::shared_ptr<void> run_gate_up(const GemmRunner& runner, const ExpertBatch& b
 void run_experts(const GemmRunner& runner, const ExpertBatch& batch, const ExpertMatrices& experts, const Picks& picks,
                  float* out) {
   if (picks.count() == 0) return;
-  const int64_t hidden = experts.down[0].out();
-  const int64_t ffn = experts.down[0].in();
+  const int64_t hidden = batch.rows.row_elements();
+  const int64_t ffn = example(experts.down).in();
   const std::shared_ptr<void> activated = run_gate_up(runner, batch, experts, picks);
   const PackedRows rows =
       runner.pack({.data = static_cast<const float*>(activated.get()), .rows = picks.count(), .stride = ffn},
-                  packed(experts.down[0]));
+                  packed(example(experts.down)));
   runner.run(products_of(picks, experts.down, [&](GemmProduct& product, size_t, int32_t first) {
     product.a = rows.data + first * rows.stride;
     product.a_stride = rows.stride;
@@ -140,16 +151,12 @@ void run_experts(const GemmRunner& runner, const ExpertBatch& batch, const Exper
   }));
 }
 
-int64_t hidden_of(const ExpertBatch& batch, const ExpertMatrices& experts) {
-  return experts.down.empty() ? batch.rows.row_elements() : experts.down[0].out();
-}
-
 }  // namespace
 
 Tensor CpuBackend::experts_rows(const ExpertBatch& batch, const ExpertMatrices& experts) {
   check_experts(batch, experts);
   const Picks picks = group_by_slot(batch, experts.down.size());
-  const Tensor out = empty(DType::kF32, {picks.count(), hidden_of(batch, experts)});
+  const Tensor out = empty(DType::kF32, {picks.count(), batch.rows.row_elements()});
   run_experts({gemm_, pool_, *allocator_}, batch, experts, picks, raw<float>(out));
   return out;
 }
@@ -157,7 +164,7 @@ Tensor CpuBackend::experts_rows(const ExpertBatch& batch, const ExpertMatrices& 
 Tensor CpuBackend::experts_sum(const ExpertBatch& batch, const ExpertMatrices& experts) {
   check_experts(batch, experts);
   const Picks picks = group_by_slot(batch, experts.down.size());
-  const int64_t hidden = hidden_of(batch, experts);
+  const int64_t hidden = batch.rows.row_elements();
   const Tensor rows = empty(DType::kF32, {picks.count(), hidden});
   run_experts({gemm_, pool_, *allocator_}, batch, experts, picks, raw<float>(rows));
   const Tensor out = empty(DType::kF32, {batch.rows.rows(), hidden});

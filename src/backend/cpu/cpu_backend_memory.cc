@@ -9,6 +9,11 @@
 #include "tensor/raw.h"
 
 namespace shoal {
+namespace {
+
+constexpr size_t kLazyZerosBytes = size_t{32} << 20;  // above what the arena lets tensors share
+
+}  // namespace
 
 CpuBackend::CpuBackend(const BackendOptions& options)
     : isa_(isa_from_name(options.isa)),
@@ -25,7 +30,10 @@ Tensor CpuBackend::empty(DType dtype, const Shape& shape) {
   return {dtype, shape, allocator_->allocate(bytes)};
 }
 
+// A large tensor (the KV cache) gets memory from the kernel as its parts are first touched, not now.
 Tensor CpuBackend::zeros(DType dtype, const Shape& shape) {
+  const size_t bytes = static_cast<size_t>(shape.elements()) * dtype_bytes(dtype);
+  if (bytes >= kLazyZerosBytes) return {dtype, shape, arena_.allocate(bytes)};
   const Tensor tensor = empty(dtype, shape);
   std::memset(RawAccess::bytes(tensor), 0, static_cast<size_t>(tensor.bytes()));
   return tensor;

@@ -128,14 +128,14 @@ class ExpertsTest : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Isa, ExpertsTest, testing::ValuesIn(available_isas()),
                          [](const auto& isa) { return isa.param; });
 
-// In bf16 the activated row is rounded again before the down projection: a neighbouring f32 value may round the other way.
+// avx512bf16 rounds activations to bf16 before each product; the others take them as they are.
 TEST_P(ExpertsTest, AgreeWithTheReference) {
   const auto reference = backend_of("reference");
   const auto backend = backend_of(GetParam(), 2);
   for (const Layer& layer : layers()) {
     for (const int64_t rows : {1, 8, 90}) {
       const Routes routes = random_routes(layer, rows, 3);
-      const double tolerance = layer.dtype == DType::kF32 ? 1e-5 : 4e-3;
+      const double tolerance = layer.dtype == DType::kF32 || GetParam() != "avx512bf16" ? 1e-5 : 2e-2;
       expect_close(sum_of(*backend, layer, routes), sum_of(*reference, layer, routes), tolerance);
       expect_close(rows_of(*backend, layer, routes), rows_of(*reference, layer, routes), tolerance);
     }

@@ -73,9 +73,10 @@ struct GemmKernels {
   int block_units_f32;  // units of a step of `blocked`
   int block_units_bf16;
   int scratch_floats;       // per thread
-  int words_per_unit_bf16;  // of an activation row: 2 where products are f32 (rounded values), 1 where pairs are multiplied
+  int words_per_unit_bf16;  // of an activation row: 2 where products are f32, 1 where bf16 pairs are multiplied
   void (*multiply)(const GemmProduct& product, const GemmBlock& block);
-  // One activation row for bf16 matrices: x[begin, end) of each segment * scale, rounded to bf16, zero-padded.
+  // One activation row for bf16 matrices: x[begin, end) of each segment * scale, zero-padded; as f32, or rounded to bf16 where pairs
+  // are multiplied.
   void (*convert_row)(const float* x, float scale, const GemmSegment* segments, int32_t count, uint32_t* out);
   void (*scale_row)(const float* x, float scale, int64_t n, float* out);  // out[i] = scale * x[i]
   // sum[i] = fma(weight, x[i], sum[i]).

@@ -77,14 +77,14 @@ void multiply(const GemmProduct& p, const GemmBlock& block) {
               .lines = 0};
     tile.ahead = reinterpret_cast<const char*>(tile.w) + (one_tile ? kPrefetchBytes : units * kColumns * 4);
     if (!p.w.bf16) {
-      run_tiles<FloatUnit<false>>(tile, block.rows);
+      run_tiles<FloatUnit>(tile, block.rows);
     } else if (unpacks) {
       unpack(tile.w, tile.units, unpacked);
       tile.w = reinterpret_cast<const uint32_t*>(unpacked);
       tile.units *= 2;
       tile.row_offset *= 2;
       tile.ahead_step /= 2;
-      run_tiles<FloatUnit<true>>(tile, block.rows);
+      run_tiles<FloatUnit>(tile, block.rows);
     } else {
       tile.row_offset *= Bf16Unit::kRowWords;
       run_tiles<Bf16Unit>(tile, block.rows);
@@ -100,7 +100,7 @@ void convert_segment(const float* x, float scale, int64_t n, uint32_t* out) {
     if (kPairs) {
       store16_bf16(reinterpret_cast<uint16_t*>(out) + i, values, padded - i);
     } else {
-      store16(reinterpret_cast<float*>(out) + i, round_bf16(values), padded - i);
+      store16(reinterpret_cast<float*>(out) + i, values, padded - i);
     }
   }
 }

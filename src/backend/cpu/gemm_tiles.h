@@ -55,18 +55,8 @@ SHOAL_INLINE F32x16 broadcast(const uint32_t* p) {
   return set1(x);
 }
 
-// acc + a * w, for a and w that are bf16 values: their product is exact, so two roundings are one (subnormal products aside).
-SHOAL_INLINE F32x16 madd_bf16(F32x16 a, F32x16 w, F32x16 acc) {
-#if defined(SHOAL_ISA_PLAIN)
-  return acc + a * w;
-#else
-  return fma16(a, w, acc);
-#endif
-}
-
 // The kinds of unit: `step` adds one unit's products to the accumulators.
-// f32 weights, or (kBf16) bf16 ones already unpacked to f32.
-template <bool kBf16>
+// f32 weights, or bf16 ones already unpacked to f32.
 struct FloatUnit {
   static constexpr int kRowWords = 1;
   template <int kRows>
@@ -79,9 +69,7 @@ struct FloatUnit {
     for (int r = 0; r < kRows; ++r) {
       const F32x16 x = broadcast(a[r] + unit);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        acc[r][v] = kBf16 ? madd_bf16(x, column[v], acc[r][v]) : fma16(x, column[v], acc[r][v]);
-      }
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = fma16(x, column[v], acc[r][v]);
     }
   }
 };
@@ -117,7 +105,7 @@ struct Bf16Unit {
     for (int r = 0; r < kRows; ++r) {
       const F32x16 x = broadcast(a[r] + 2 * unit);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) acc[r][v] = madd_bf16(x, column[v], acc[r][v]);
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = fma16(x, column[v], acc[r][v]);
     }
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) column[v] = high_of_pairs(w + 16 * v);
@@ -125,7 +113,7 @@ struct Bf16Unit {
     for (int r = 0; r < kRows; ++r) {
       const F32x16 x = broadcast(a[r] + 2 * unit + 1);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) acc[r][v] = madd_bf16(x, column[v], acc[r][v]);
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = fma16(x, column[v], acc[r][v]);
     }
   }
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ReferenceBackend: every op as plain loops, summed in double: the oracle of the other backends' tests
 // (backend/ops_*_test.cc). Matrices are f32 [out, in]; those of dtype bf16 hold values rounded to bf16, and their
-// products round their input to bf16 too. Not here: speed, threads, and the bit rules (a double sum has no order to
+// products take their input as it is. Not here: speed, threads, and the bit rules (a double sum has no order to
 // keep).
 #pragma once
 

@@ -20,8 +20,7 @@ void multiply(const float* x, const Matrix& w, float* out) {
   const auto& values = static_cast<const ReferenceMatrix*>(w.storage())->values;
   for (int64_t o = 0; o < w.out(); ++o) {
     double sum = 0.0;
-    for (int64_t i = 0; i < w.in(); ++i)
-      sum += double{values[static_cast<size_t>(o * w.in() + i)]} * double{rounded(x[i], w.spec().dtype)};
+    for (int64_t i = 0; i < w.in(); ++i) sum += double{values[static_cast<size_t>(o * w.in() + i)]} * double{x[i]};
     out[o] = static_cast<float>(sum);
   }
 }
@@ -121,7 +120,7 @@ Tensor ReferenceBackend::matmul_heads(const Tensor& x, std::span<const Matrix> w
 }
 
 Tensor ReferenceBackend::experts_sum(const ExpertBatch& batch, const ExpertMatrices& experts) {
-  const int64_t hidden = experts.down.empty() ? batch.rows.row_elements() : experts.down[0].out();
+  const int64_t hidden = batch.rows.row_elements();
   const Tensor out = empty(DType::kF32, {batch.rows.rows(), hidden});
   std::vector<double> sum(static_cast<size_t>(hidden));
   for (int64_t row = 0; row < batch.rows.rows(); ++row) {
@@ -140,7 +139,7 @@ Tensor ReferenceBackend::experts_sum(const ExpertBatch& batch, const ExpertMatri
 }
 
 Tensor ReferenceBackend::experts_rows(const ExpertBatch& batch, const ExpertMatrices& experts) {
-  const int64_t hidden = experts.down.empty() ? batch.rows.row_elements() : experts.down[0].out();
+  const int64_t hidden = batch.rows.row_elements();
   std::vector<float> values;
   for (int64_t row = 0; row < batch.rows.rows(); ++row) {
     for (int64_t pick = 0; pick < batch.slots.size(1); ++pick) {

@@ -5,9 +5,7 @@
 
 namespace shoal {
 
-double yarn_mscale(double factor, double mscale) {
-  return factor <= 1.0 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
-}
+double yarn_mscale(double factor, double mscale) { return factor <= 1.0 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0; }
 
 namespace {
 
@@ -75,6 +73,9 @@ ModelSpec common_spec(const ConfigReader& config, int64_t rotary_dim, bool inter
   spec.norm_epsilon = static_cast<float>(config.number_or("rms_norm_eps", 1e-6));
   spec.tied_embeddings = config.flag_or("tie_word_embeddings", false);
   spec.rope = read_rope(config, rotary_dim, interleaved);
+  // These stretch what max_position_embeddings counts; the others' configs count the stretched length.
+  if (spec.rope.type == RopeType::kDynamic || spec.rope.type == RopeType::kLinear)
+    spec.max_positions = static_cast<int64_t>(static_cast<double>(spec.max_positions) * spec.rope.factor);
   spec.layers.resize(config.size("num_hidden_layers"));
   return spec;
 }

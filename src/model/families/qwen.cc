@@ -51,9 +51,7 @@ ModelSpec qwen2_spec(const ConfigReader& config) {
   return dense_spec(config, attention);
 }
 
-ModelSpec qwen3_spec(const ConfigReader& config) {
-  return dense_spec(config, qwen3_attention(config));
-}
+ModelSpec qwen3_spec(const ConfigReader& config) { return dense_spec(config, qwen3_attention(config)); }
 
 ModelSpec qwen3_moe_spec(const ConfigReader& config) {
   const AttentionLayer attention = qwen3_attention(config);

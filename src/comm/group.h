@@ -29,7 +29,22 @@ class Group {
   }
 
  private:
+  template <Axis B, Axis C>
+  friend std::array<Tensor, 2> all_reduce_together(const Group<B>& first, Partial<B> a, const Group<C>& second,
+                                                   Partial<C> b);
+  static Tensor take(Partial<A>& partial) { return std::move(partial.term_); }
+
   Comm* comm_;
 };
+
+// Sums over two groups of the same ranks in the same order, in one message, each reduced by itself.
+template <Axis B, Axis C>
+std::array<Tensor, 2> all_reduce_together(const Group<B>& first, Partial<B> a, const Group<C>& second, Partial<C> b) {
+  CHECK_EQ(first.size(), second.size());
+  CHECK_EQ(first.rank(), second.rank());
+  std::array<Tensor, 2> terms{Group<B>::take(a), Group<C>::take(b)};
+  if (first.size() > 1) first.comm_->all_reduce(terms);
+  return terms;
+}
 
 }  // namespace shoal

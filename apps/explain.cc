@@ -88,7 +88,7 @@ void print_table(const ModelSetup& setup, const std::vector<RankPlan>& plans) {
   const Step step = step_of(setup);
   for (const std::string& notice : setup.notices) std::fprintf(stderr, "notice: %s\n", notice.c_str());
   fmt::print("{}: {}\n{}; {}\n", setup.model_dir.string(), model_text(setup.spec),
-             grid_text(setup.mesh, setup.spec.has_moe()), dtype_name(setup.options.compute));
+             grid_text(setup.mesh, setup.spec.has_moe()), types_text(setup.options.compute, setup.options.cache));
   fmt::print("KV cache of {} tokens; a step of {} tokens over {} positions\n\n", step.cache_tokens, step.tokens,
              step.context);
   fmt::print(

@@ -11,12 +11,15 @@
 #include "apps/command.h"
 #include "apps/flags.h"
 #include "base/error.h"
+#include "base/json_file.h"
+#include "base/nearest.h"
 
 namespace shoal {
 namespace {
 
 constexpr int kFailed = 1;
 constexpr int kWrongInput = 2;
+constexpr size_t kShownBytes = 40;
 constexpr const char* kVersion = "shoal 0.1.0";
 
 std::vector<std::unique_ptr<Command>> commands() {
@@ -27,12 +30,24 @@ std::vector<std::unique_ptr<Command>> commands() {
   return list;
 }
 
-void refuse_planned_command(const std::vector<std::string>& arguments) {
+// Before anything else is parsed: flags belong to commands.
+void check_command(const std::vector<std::string>& arguments, const std::vector<std::unique_ptr<Command>>& list) {
+  if (arguments.empty())
+    throw Error(ErrorKind::kInvalid, "no command is given; there are generate, score and explain, each with --help");
+  const std::string& name = arguments.front();
+  if (name.starts_with('-')) return;  // --help, --version
   for (const char* planned : {"serve", "bench", "eplb"}) {
-    if (arguments.empty() || arguments.front() != planned) continue;
+    if (name != planned) continue;
     throw Error(ErrorKind::kUnsupported,
-                fmt::format("shoal {} is not built yet; there are generate, score and explain", planned));
+                fmt::format("shoal {} is not built yet; there are generate, score and explain", name));
   }
+  std::vector<KnownWord> known;
+  for (const auto& command : list) {
+    if (name == command->name()) return;
+    known.push_back({command->name(), command->name()});
+  }
+  throw Error(ErrorKind::kInvalid, fmt::format("there is no command {}; the nearest is {}",
+                                               printable(name, kShownBytes), nearest_word(name, known)));
 }
 
 // One line, whatever CLI11 says in several.
@@ -44,11 +59,11 @@ std::string one_line(const CLI::ParseError& error) {
 }
 
 int run(const std::vector<std::string>& arguments) {
-  refuse_planned_command(arguments);
   CLI::App app{"Serves large language models over many ranks.", "shoal"};
   app.set_version_flag("--version", kVersion);
   app.require_subcommand(1);
   const std::vector<std::unique_ptr<Command>> list = commands();
+  check_command(arguments, list);
   for (const auto& command : list) {
     CLI::App* sub = app.add_subcommand(command->name(), command->summary());
     command->declare(*sub);

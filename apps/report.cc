@@ -69,12 +69,18 @@ std::string ranges_text(const std::vector<int32_t>& numbers) {
   return text;
 }
 
+std::string types_text(DType weights, DType cache) {
+  std::string text(dtype_name(weights));
+  if (cache != weights) text += fmt::format(", KV cache {}", dtype_name(cache));
+  return text;
+}
+
 void print_layout(const Engine& engine) {
   const EngineInfo& info = engine.info();
   for (const std::string& notice : info.notices) print_line("notice: " + notice);
   print_line("model    " + model_text(engine.spec()));
   print_line("layout   " + grid_text(engine.mesh(), engine.spec().has_moe()));
-  print_line(fmt::format("compute  {} on {}, {} {} a rank{}", dtype_name(info.dtype), info.backend,
+  print_line(fmt::format("compute  {} on {}, {} {} a rank{}", types_text(info.dtype, info.kv_dtype), info.backend,
                          info.threads_per_rank, info.threads_per_rank == 1 ? "thread" : "threads",
                          info.pinned ? ", pinned" : ""));
   const auto by_weight = [](const RankPlan& a, const RankPlan& b) { return a.weight_bytes < b.weight_bytes; };

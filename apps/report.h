@@ -17,6 +17,9 @@ std::string model_text(const ModelSpec& spec);
 // "0-3", "0-3,8,10-11"; an empty slot is "-".
 std::string ranges_text(const std::vector<int32_t>& numbers);
 
+// "bfloat16", or "bfloat16, KV cache float32".
+std::string types_text(DType weights, DType cache);
+
 void print_layout(const Engine& engine);
 void print_speed(const Engine& engine, double seconds);
 // Nothing for a model without experts.

@@ -82,6 +82,7 @@ void Engine::plan(const EngineHooks& hooks) {
   const Machine machine = read_machine();
   const int ranks = setup_.mesh.world_size();
   info_.dtype = setup_.options.compute;
+  info_.kv_dtype = setup_.options.cache;
   info_.threads_per_rank = threads_per_rank(config, machine);
   info_.max_seq_len = config.max_seq_len.value_or(setup_.spec.max_positions);
   info_.notices = setup_.notices;

@@ -37,7 +37,8 @@ struct EngineHooks {
 
 struct EngineInfo {
   std::string backend;  // such as "cpu/avx512"
-  DType dtype = DType::kBF16;
+  DType dtype = DType::kBF16;     // of weights
+  DType kv_dtype = DType::kBF16;  // of the KV cache
   int threads_per_rank = 1;
   bool pinned = false;
   int64_t kv_pages = 0;  // per attention-DP group

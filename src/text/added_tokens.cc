@@ -13,7 +13,8 @@ namespace {
 bool is_word_character(char32_t c) {
   const auto u = static_cast<UChar32>(c);
   const uint32_t marks_digits_and_connectors = U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK;
-  return u_hasBinaryProperty(u, UCHAR_ALPHABETIC) || (U_GET_GC_MASK(u) & marks_digits_and_connectors) != 0;
+  return u_hasBinaryProperty(u, UCHAR_ALPHABETIC) || u_hasBinaryProperty(u, UCHAR_JOIN_CONTROL) ||
+         (U_GET_GC_MASK(u) & marks_digits_and_connectors) != 0;
 }
 
 size_t begin_of_last_character(std::string_view text) {

@@ -11,6 +11,10 @@ namespace {
 
 constexpr const char* kGpt2Pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 constexpr const char* kPunctuationPattern = R"([\p{P}!-/:-@\[-`{-~])";
+// This step's \w is another library's (Rust's regex), hence spelled out: no superscripts and fractions, but joiners.
+constexpr const char* kWhitespacePattern =
+    R"([\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{200c}\x{200d}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189}]+)"
+    R"(|[^\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{200c}\x{200d}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189}\s]+)";
 constexpr std::string_view kLowerOneEighthBlock = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 
 }  // namespace
@@ -65,7 +69,7 @@ void PreTokenizer::add(Json json) {
   } else if (type == "Punctuation") {
     add_split(kPunctuationPattern, behavior_of(get_string(json, "behavior", "Isolated")));
   } else if (type == "Whitespace") {
-    add_split(R"(\w+|[^\w\s]+)", Behavior::kRemoved, true);
+    add_split(kWhitespacePattern, Behavior::kRemoved, true);
   } else if (type == "WhitespaceSplit") {
     add_split(R"(\s)", Behavior::kRemoved);
   } else if (type == "Metaspace") {

@@ -54,10 +54,8 @@ Value Run::evaluate_kind(const Expr& expr) {
       return evaluate_collection(expr);
     case ExprKind::kAttribute:
       return attribute(operand(0), expr.name);
-    case ExprKind::kItem: {
-      const Value object = operand(0);
-      return subscript(object, operand(1));
-    }
+    case ExprKind::kItem:
+      return evaluate_item(expr);
     case ExprKind::kSlice:
       return evaluate_slice(expr);
     case ExprKind::kCall:
@@ -110,6 +108,11 @@ Value Run::evaluate_collection(const Expr& expr) {
     dict.set(key, evaluate(*expr.operands[i + 1]));
   }
   return dict;
+}
+
+Value Run::evaluate_item(const Expr& expr) {
+  const Value object = evaluate(*expr.operands[0]);
+  return subscript(object, evaluate(*expr.operands[1]));
 }
 
 Value Run::evaluate_slice(const Expr& expr) {

@@ -72,6 +72,7 @@ class Run {
   Value evaluate_test(const Expr& expr);
   Value evaluate_logic(const Expr& expr);
   Value evaluate_compare(const Expr& expr);
+  Value evaluate_item(const Expr& expr);
   Value evaluate_slice(const Expr& expr);
   Value evaluate_concat(const Expr& expr);
   Value evaluate_collection(const Expr& expr);

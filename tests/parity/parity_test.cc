@@ -65,6 +65,26 @@ INSTANTIATE_TEST_SUITE_P(AllModelsAllLayouts, Parity,
                          ::testing::Combine(::testing::ValuesIn(all_models()), ::testing::ValuesIn(layouts())),
                          [](const auto& row) { return std::get<0>(row.param) + "__" + std::get<1>(row.param).name; });
 
+// The embedded model's own continuations.
+TEST(ShoalTiny, ContinuesAsItsReference) {
+  const std::vector<GoldenCase> cases = load_golden("models/shoal-tiny");
+  ASSERT_FALSE(cases.empty());
+  for (const Layout& layout : layouts()) {
+    if (layout.tp * layout.pp * layout.dp > 4) continue;
+    EngineConfig config = config_of(layout, "float32");
+    config.kv_cache.max_tokens = 8192;
+    SamplingParams greedy;
+    greedy.max_tokens = static_cast<int64_t>(cases.front().greedy.size());
+    greedy.ignore_eos = true;
+    const std::vector<GenerationResult> results =
+        Engine("models/shoal-tiny", config).generate(prompts_of(cases), greedy);
+    for (size_t i = 0; i < cases.size(); ++i) {
+      SCOPED_TRACE(layout.name);
+      expect_greedy(cases[i], results[i]);
+    }
+  }
+}
+
 class DefaultDtype : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(DefaultDtype, StaysNearReference) {

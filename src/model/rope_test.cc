@@ -65,7 +65,7 @@ TEST(Rope, Llama3HasThreeBands) {
 }
 
 TEST(Rope, TableOfPositionsDoesNotDependOnLengthAhead) {
-  const std::unique_ptr<Backend> backend = make_backend({.device = "reference"});
+  const std::unique_ptr<Backend> backend = make_backend({.device = "reference", .isa = "", .threads = 1, .cores = {}});
   const RopeSpec dynamic = spec_of(RopeType::kDynamic, 2.0);
   const std::vector<float> shorter = backend->to_host(make_rope_table(dynamic, 80, *backend).cos);
   const std::vector<float> longer = backend->to_host(make_rope_table(dynamic, 160, *backend).cos);

@@ -25,7 +25,7 @@ struct ExpertMatrices {
   std::vector<Matrix> down;          // each [hidden, ffn], kRow
   std::vector<Tensor> gate_up_bias;  // each f32 [2 * ffn] (gate, then up), or empty
   GateSpec gate;
-  bool weight_on_input = false;      // Llama-4: the router's weight scales the expert's input, and 1 its output
+  bool weight_on_input = false;  // Llama-4: the router's weight scales the expert's input, and 1 its output
 };
 
 // Rows for this rank's experts: slots i32 [rows, top_k] local or -1, weights f32 [rows, top_k].
@@ -53,8 +53,8 @@ class Backend {
   virtual Tensor from_host(std::span<const int32_t> values, const Shape& shape) = 0;  // i32
   // values [count, row elements] -> rows [row, row + count) of an f32 or bf16 tensor. Thread-safe for disjoint rows.
   virtual void write_rows(const Tensor& tensor, int64_t row, int64_t count, std::span<const float> values) = 0;
-  virtual std::vector<float> to_host(const Tensor& tensor) = 0;                       // waits; f32 or bf16
-  virtual std::vector<int32_t> to_host_ids(const Tensor& tensor) = 0;                 // waits; i32
+  virtual std::vector<float> to_host(const Tensor& tensor) = 0;        // waits; f32 or bf16
+  virtual std::vector<int32_t> to_host_ids(const Tensor& tensor) = 0;  // waits; i32
 
   // --- weights: allocate (pages are touched by the filling thread), then fill each row once; rows may be filled by several threads
   virtual Matrix new_matrix(const MatrixSpec& spec) = 0;
@@ -63,24 +63,29 @@ class Backend {
   virtual void fill_rows(const Matrix& matrix, int64_t row, int64_t count, std::span<const float> values) = 0;
 
   // --- dense
-  virtual Tensor matmul(const Tensor& x, const Matrix& w, const Tensor& bias) = 0;  // x [tokens, in] -> f32 [tokens, out]; bias f32 [out] or undefined
-  virtual Tensor matmul_partial(const Tensor& x, const Matrix& w) = 0;              // kRow: this rank's term, f32 [tokens, out]
+  virtual Tensor matmul(const Tensor& x, const Matrix& w,
+                        const Tensor& bias) = 0;  // x [tokens, in] -> f32 [tokens, out]; bias f32 [out] or undefined
+  virtual Tensor matmul_partial(const Tensor& x, const Matrix& w) = 0;  // kRow: this rank's term, f32 [tokens, out]
   virtual Tensor gate_up(const Tensor& x, const Matrix& w, const GateSpec& gate) = 0;  // kGateUp: -> [tokens, out / 2]
   // One matrix per head: x [tokens, heads, in] -> f32 [tokens, heads, out] (MLA's absorbed projections).
   virtual Tensor matmul_heads(const Tensor& x, std::span<const Matrix> w) = 0;
 
   // --- elementwise and norms
-  virtual Tensor embedding(std::span<const int32_t> ids, const Tensor& table, Range vocab) = 0;  // f32 [tokens, hidden]; rows outside vocab are 0
-  virtual void add(const Tensor& x, const Tensor& y) = 0;                                         // x += y, f32
-  virtual void add_bias(const Tensor& x, const Tensor& bias) = 0;                                 // x [tokens, n] += bias f32 [n]
-  virtual Tensor rms_norm(const Tensor& x, const Tensor& weight, float epsilon) = 0;              // over the last dimension; weight f32 or undefined (none)
-  virtual void rms_norm_inplace(const Tensor& x, const Tensor& weight, float epsilon) = 0;        // x [tokens, heads, head_dim], per head
+  virtual Tensor embedding(std::span<const int32_t> ids, const Tensor& table,
+                           Range vocab) = 0;                       // f32 [tokens, hidden]; rows outside vocab are 0
+  virtual void add(const Tensor& x, const Tensor& y) = 0;          // x += y, f32
+  virtual void add_bias(const Tensor& x, const Tensor& bias) = 0;  // x [tokens, n] += bias f32 [n]
+  virtual Tensor rms_norm(const Tensor& x, const Tensor& weight,
+                          float epsilon) = 0;  // over the last dimension; weight f32 or undefined (none)
+  virtual void rms_norm_inplace(const Tensor& x, const Tensor& weight,
+                                float epsilon) = 0;  // x [tokens, heads, head_dim], per head
   // x [tokens, heads, dim] in place: rotates columns [first, first + rotary_dim) of every head.
   virtual void rope(const Tensor& x, std::span<const int32_t> positions, const RopeTable& table, int64_t first) = 0;
-  virtual void scale_rows(const Tensor& x, std::span<const float> factors) = 0;                   // x [tokens, ...] row i *= factors[i]
-  virtual Tensor concat_columns(std::span<const Tensor> parts) = 0;                               // [rows, n_i] -> [rows, sum n_i]
-  virtual Tensor gather_rows(const Tensor& x, std::span<const int32_t> rows) = 0;                 // copies
-  virtual void scatter_rows(const Tensor& x, std::span<const int32_t> rows, const Tensor& values) = 0;  // x[rows[i]] = values[i]
+  virtual void scale_rows(const Tensor& x, std::span<const float> factors) = 0;  // x [tokens, ...] row i *= factors[i]
+  virtual Tensor concat_columns(std::span<const Tensor> parts) = 0;              // [rows, n_i] -> [rows, sum n_i]
+  virtual Tensor gather_rows(const Tensor& x, std::span<const int32_t> rows) = 0;  // copies
+  virtual void scatter_rows(const Tensor& x, std::span<const int32_t> rows,
+                            const Tensor& values) = 0;                // x[rows[i]] = values[i]
   virtual Tensor lookup(const Tensor& ids, const Tensor& table) = 0;  // i32: table[ids], shape of ids; table i32 [n]
 
   // --- KV cache and attention
@@ -90,7 +95,8 @@ class Backend {
   virtual Tensor kv_read(const KvLayer& layer, const SequenceSpan& span) = 0;
   // q [tokens, heads, k_dim] -> [tokens, heads, v_dim]; rows not in any span are left undefined. Causal. heads % kv_heads == 0, query
   // head h reads KV head h / (heads / kv_heads).
-  virtual Tensor attention(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans, const AttentionSpec& spec) = 0;
+  virtual Tensor attention(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans,
+                           const AttentionSpec& spec) = 0;
 
   // --- mixture of experts
   virtual Routing route(const Tensor& logits, const RouterSpec& spec) = 0;  // logits f32 [tokens, experts]

@@ -22,9 +22,10 @@ struct KvLayer {
 struct SequenceSpan {
   int64_t row_begin = 0;
   int64_t rows = 0;
-  int64_t context = 0;         // positions in the cache, these rows' own included
-  int64_t prompt_rows = 0;     // leading rows that are prompt positions, the rest were generated; roles decide MLA's form
-  std::vector<int32_t> pages;  // page of positions [i * tokens_per_block, ...); at least ceil(context / tokens_per_block)
+  int64_t context = 0;      // positions in the cache, these rows' own included
+  int64_t prompt_rows = 0;  // leading rows that are prompt positions, the rest were generated; roles decide MLA's form
+  std::vector<int32_t>
+      pages;  // page of positions [i * tokens_per_block, ...); at least ceil(context / tokens_per_block)
 };
 
 struct AttentionSpec {
@@ -56,13 +57,13 @@ struct RouterSpec {
   int64_t groups = 1;                // device-limited routing: choose `top_groups` groups first
   int64_t top_groups = 1;
   GroupScore group_score = GroupScore::kMax;
-  bool masked_is_zero = true;        // scores of masked groups: 0 (reference code) rather than minus infinity
-  Tensor correction_bias = {};       // f32 [experts] or undefined: selects, never weighs
+  bool masked_is_zero = true;   // scores of masked groups: 0 (reference code) rather than minus infinity
+  Tensor correction_bias = {};  // f32 [experts] or undefined: selects, never weighs
 };
 
 enum class GateKind : uint8_t {
-  kSilu,        // silu(gate) * up
-  kClampedSwish // gpt-oss: g = min(gate, limit), u = clamp(up, -limit, limit); g * sigmoid(1.702 g) * (u + 1)
+  kSilu,         // silu(gate) * up
+  kClampedSwish  // gpt-oss: g = min(gate, limit), u = clamp(up, -limit, limit); g * sigmoid(1.702 g) * (u + 1)
 };
 struct GateSpec {
   GateKind kind = GateKind::kSilu;

@@ -68,16 +68,16 @@ template <typename A, typename B>
 }  // namespace shoal
 
 // Invariants of our own; always on, so keep them out of inner loops.
-#define SHOAL_CHECK(condition)                                        \
-  do {                                                                \
+#define SHOAL_CHECK(condition)                                               \
+  do {                                                                       \
     if (!(condition)) ::shoal::check_failed(__FILE__, __LINE__, #condition); \
   } while (false)
-#define SHOAL_CHECK_OP(op, a, b)                                                                       \
-  do {                                                                                                 \
-    const auto& check_a_ = (a);                                                                        \
-    const auto& check_b_ = (b);                                                                        \
-    if (!(check_a_ op check_b_))                                                                       \
-      ::shoal::detail::check_op_failed(__FILE__, __LINE__, #a " " #op " " #b, check_a_, check_b_);     \
+#define SHOAL_CHECK_OP(op, a, b)                                                                   \
+  do {                                                                                             \
+    const auto& check_a_ = (a);                                                                    \
+    const auto& check_b_ = (b);                                                                    \
+    if (!(check_a_ op check_b_))                                                                   \
+      ::shoal::detail::check_op_failed(__FILE__, __LINE__, #a " " #op " " #b, check_a_, check_b_); \
   } while (false)
 #define CHECK_EQ(a, b) SHOAL_CHECK_OP(==, a, b)
 #define CHECK_NE(a, b) SHOAL_CHECK_OP(!=, a, b)

@@ -36,7 +36,7 @@ struct EngineHooks {
 };
 
 struct EngineInfo {
-  std::string backend;  // such as "cpu/avx512"
+  std::string backend;            // such as "cpu/avx512"
   DType dtype = DType::kBF16;     // of weights
   DType kv_dtype = DType::kBF16;  // of the KV cache
   int threads_per_rank = 1;

@@ -13,6 +13,14 @@ void add_loads(std::map<int64_t, std::vector<int64_t>>& sums, const std::map<int
   }
 }
 
+// Of the experts in `slots`, as far as any token asked for them.
+int64_t load_of(const std::vector<int32_t>& slots, const std::vector<int64_t>& by_expert) {
+  int64_t sum = 0;
+  for (const int32_t expert : slots)
+    if (expert >= 0 && expert < std::ssize(by_expert)) sum += by_expert[expert];
+  return sum;
+}
+
 }  // namespace
 
 StepStats Engine::step_stats() const {
@@ -52,17 +60,13 @@ ExpertLoads Engine::expert_loads() {
   world_->on_all([&](RankState& state) { of_rank[state.rank] = state.model->expert_loads(); });
   ExpertLoads result;
   for (const auto& loads : of_rank) add_loads(result.by_expert, loads);
-  for (int rank = 0; rank < mesh().stage_size() * mesh().sizes().pipeline;
-       ++rank) {  // the first replica tells who holds what
+  for (int rank = 0; rank < mesh().replica_size(); ++rank) {  // the first replica tells who holds what
     const Coordinates at = mesh().at(rank);
     if (at.moe_tp != 0) continue;
     for (const auto& [layer, slots] : info_.plans[rank].experts) {
       std::vector<int64_t>& by_rank = result.by_ep_rank[layer];
       by_rank.resize(mesh().sizes().moe_expert);
-      const auto loads = result.by_expert.find(layer);
-      if (loads == result.by_expert.end()) continue;
-      for (const int32_t expert : slots)
-        if (expert >= 0) by_rank[at.moe_ep] += loads->second[expert];
+      by_rank[at.moe_ep] += load_of(slots, result.by_expert[layer]);
     }
   }
   return result;

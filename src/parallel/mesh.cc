@@ -22,9 +22,7 @@ std::array<std::pair<const char*, int>, 7> named(const GridSizes& sizes) {
            {"moe_expert_parallel_size", sizes.moe_expert}}};
 }
 
-bool in_bounds(int size) {
-  return size >= 1 && size <= kMaxRanks;
-}
+bool in_bounds(int size) { return size >= 1 && size <= kMaxRanks; }
 
 std::string joined(const std::vector<std::string>& words) {
   std::string text;

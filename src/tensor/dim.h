@@ -12,11 +12,11 @@ namespace shoal {
 enum class Cut : uint8_t {
   kNone,
   kAttnTp,  // query heads: over the attention-TP ranks
-  kKvHeads, // KV heads: over the attention-TP ranks, each head repeated on consecutive ranks when there are fewer heads than ranks
-  kFfnTp,   // dense FFN and shared experts
-  kVocab,   // embedding rows and logits
-  kMoeTp,   // each routed expert's intermediate dimension
-  kExperts, // whole experts, by Placement (parallel/placement.h), not by range
+  kKvHeads,  // KV heads: over the attention-TP ranks, each head repeated on consecutive ranks when there are fewer heads than ranks
+  kFfnTp,    // dense FFN and shared experts
+  kVocab,    // embedding rows and logits
+  kMoeTp,    // each routed expert's intermediate dimension
+  kExperts,  // whole experts, by Placement (parallel/placement.h), not by range
 };
 
 struct Dim {

@@ -92,10 +92,14 @@ class Tensor {
   }
   Shape with_rows(int64_t rows) const {
     switch (shape_.rank()) {
-      case 1: return {rows};
-      case 2: return {rows, shape_[1]};
-      case 3: return {rows, shape_[1], shape_[2]};
-      default: return {rows, shape_[1], shape_[2], shape_[3]};
+      case 1:
+        return {rows};
+      case 2:
+        return {rows, shape_[1]};
+      case 3:
+        return {rows, shape_[1], shape_[2]};
+      default:
+        return {rows, shape_[1], shape_[2], shape_[3]};
     }
   }
 

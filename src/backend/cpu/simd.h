@@ -37,15 +37,9 @@
 namespace shoal::SHOAL_ISA {
 namespace {
 
-SHOAL_INLINE F32x16 zero16() {
-  return set1(0.0f);
-}
-SHOAL_INLINE F32x16& operator+=(F32x16& a, F32x16 b) {
-  return a = a + b;
-}
-SHOAL_INLINE F32x16& operator*=(F32x16& a, F32x16 b) {
-  return a = a * b;
-}
+SHOAL_INLINE F32x16 zero16() { return set1(0.0f); }
+SHOAL_INLINE F32x16& operator+=(F32x16& a, F32x16 b) { return a = a + b; }
+SHOAL_INLINE F32x16& operator*=(F32x16& a, F32x16 b) { return a = a * b; }
 
 // Any n: load16(p, n) and store16(p, x, n) touch the first min(n, 16) lanes only; missing lanes read as 0.
 SHOAL_INLINE F32x16 load16(const float* p, int64_t n) {
@@ -92,12 +86,8 @@ SHOAL_INLINE F32x16 exp16(F32x16 x) {
   return select_less(x, low, zero16(), p * pow2_of_shifted(shifted));
 }
 
-SHOAL_INLINE F32x16 sigmoid16(F32x16 x) {
-  return set1(1.0f) / (set1(1.0f) + exp16(zero16() - x));
-}
-SHOAL_INLINE F32x16 silu16(F32x16 x) {
-  return x / (set1(1.0f) + exp16(zero16() - x));
-}
+SHOAL_INLINE F32x16 sigmoid16(F32x16 x) { return set1(1.0f) / (set1(1.0f) + exp16(zero16() - x)); }
+SHOAL_INLINE F32x16 silu16(F32x16 x) { return x / (set1(1.0f) + exp16(zero16() - x)); }
 
 }  // namespace
 }  // namespace shoal::SHOAL_ISA

@@ -23,27 +23,17 @@ struct F32x16 {
   for (int i = 0; i < 4; ++i) result_.v[i] = (expression); \
   return result_
 
-SHOAL_INLINE F4 set4(float x) {
-  return F4{x, x, x, x};
-}
+SHOAL_INLINE F4 set4(float x) { return F4{x, x, x, x}; }
 SHOAL_INLINE F4 load4(const void* p) {
   F4 x;
   __builtin_memcpy(&x, p, 16);
   return x;
 }
-SHOAL_INLINE F4 select4(I4 mask, F4 yes, F4 no) {
-  return (F4)((mask & (I4)yes) | (~mask & (I4)no));
-}
+SHOAL_INLINE F4 select4(I4 mask, F4 yes, F4 no) { return (F4)((mask & (I4)yes) | (~mask & (I4)no)); }
 
-SHOAL_INLINE F32x16 set1(float x) {
-  SHOAL_QUARTERS(set4(x));
-}
-SHOAL_INLINE F32x16 load16(const float* p) {
-  SHOAL_QUARTERS(load4(p + 4 * i));
-}
-SHOAL_INLINE void store16(float* p, F32x16 x) {
-  __builtin_memcpy(p, &x, 64);
-}
+SHOAL_INLINE F32x16 set1(float x) { SHOAL_QUARTERS(set4(x)); }
+SHOAL_INLINE F32x16 load16(const float* p) { SHOAL_QUARTERS(load4(p + 4 * i)); }
+SHOAL_INLINE void store16(float* p, F32x16 x) { __builtin_memcpy(p, &x, 64); }
 SHOAL_INLINE F32x16 load_tail(const float* p, int n) {
   float lanes[16] = {};
   if (n > 0) std::memcpy(lanes, p, static_cast<size_t>(n) * 4);
@@ -53,18 +43,10 @@ SHOAL_INLINE void store_tail(float* p, F32x16 x, int n) {
   if (n > 0) std::memcpy(p, &x, static_cast<size_t>(n) * 4);
 }
 
-SHOAL_INLINE F32x16 operator+(F32x16 a, F32x16 b) {
-  SHOAL_QUARTERS(a.v[i] + b.v[i]);
-}
-SHOAL_INLINE F32x16 operator-(F32x16 a, F32x16 b) {
-  SHOAL_QUARTERS(a.v[i] - b.v[i]);
-}
-SHOAL_INLINE F32x16 operator*(F32x16 a, F32x16 b) {
-  SHOAL_QUARTERS(a.v[i] * b.v[i]);
-}
-SHOAL_INLINE F32x16 operator/(F32x16 a, F32x16 b) {
-  SHOAL_QUARTERS(a.v[i] / b.v[i]);
-}
+SHOAL_INLINE F32x16 operator+(F32x16 a, F32x16 b) { SHOAL_QUARTERS(a.v[i] + b.v[i]); }
+SHOAL_INLINE F32x16 operator-(F32x16 a, F32x16 b) { SHOAL_QUARTERS(a.v[i] - b.v[i]); }
+SHOAL_INLINE F32x16 operator*(F32x16 a, F32x16 b) { SHOAL_QUARTERS(a.v[i] * b.v[i]); }
+SHOAL_INLINE F32x16 operator/(F32x16 a, F32x16 b) { SHOAL_QUARTERS(a.v[i] / b.v[i]); }
 
 // a * b + c rounded once. In double the product is exact and the sum is rounded to 53 bits; rounding that to 24 bits
 // differs from rounding once only if the 53-bit sum lies exactly between two floats or the result is subnormal. Those
@@ -93,64 +75,44 @@ SHOAL_INLINE F32x16 fma16(F32x16 a, F32x16 b, F32x16 c) {
 SHOAL_INLINE F4 sqrt4(F4 x) {
   return F4{__builtin_sqrtf(x[0]), __builtin_sqrtf(x[1]), __builtin_sqrtf(x[2]), __builtin_sqrtf(x[3])};
 }
-SHOAL_INLINE F32x16 sqrt16(F32x16 a) {
-  SHOAL_QUARTERS(sqrt4(a.v[i]));
-}
+SHOAL_INLINE F32x16 sqrt16(F32x16 a) { SHOAL_QUARTERS(sqrt4(a.v[i])); }
 // The second operand if either is NaN.
-SHOAL_INLINE F32x16 min16(F32x16 a, F32x16 b) {
-  SHOAL_QUARTERS(select4(a.v[i] < b.v[i], a.v[i], b.v[i]));
-}
-SHOAL_INLINE F32x16 max16(F32x16 a, F32x16 b) {
-  SHOAL_QUARTERS(select4(a.v[i] > b.v[i], a.v[i], b.v[i]));
-}
+SHOAL_INLINE F32x16 min16(F32x16 a, F32x16 b) { SHOAL_QUARTERS(select4(a.v[i] < b.v[i], a.v[i], b.v[i])); }
+SHOAL_INLINE F32x16 max16(F32x16 a, F32x16 b) { SHOAL_QUARTERS(select4(a.v[i] > b.v[i], a.v[i], b.v[i])); }
 // Per lane: a < b ? yes : no.
 SHOAL_INLINE F32x16 select_less(F32x16 a, F32x16 b, F32x16 yes, F32x16 no) {
   SHOAL_QUARTERS(select4(a.v[i] < b.v[i], yes.v[i], no.v[i]));
 }
 // 2^n for x = n + 1.5 * 2^23.
-SHOAL_INLINE F32x16 pow2_of_shifted(F32x16 x) {
-  SHOAL_QUARTERS((F4)(((U4)x.v[i] + 127u) << 23));
-}
+SHOAL_INLINE F32x16 pow2_of_shifted(F32x16 x) { SHOAL_QUARTERS((F4)(((U4)x.v[i] + 127u) << 23)); }
 
 // Tree: lane i with i + 8, then + 4, + 2, + 1.
 SHOAL_INLINE float reduce_add(F32x16 x) {
   const F4 four = (x.v[0] + x.v[2]) + (x.v[1] + x.v[3]);
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
-SHOAL_INLINE float max_lane(float a, float b) {
-  return a > b ? a : b;
-}
+SHOAL_INLINE float max_lane(float a, float b) { return a > b ? a : b; }
 SHOAL_INLINE float reduce_max(F32x16 x) {
   F4 four;
   for (int i = 0; i < 4; ++i) four[i] = max_lane(max_lane(x.v[0][i], x.v[2][i]), max_lane(x.v[1][i], x.v[3][i]));
   return max_lane(max_lane(four[0], four[2]), max_lane(four[1], four[3]));
 }
 
-SHOAL_INLINE F4 widen_bf16(const uint16_t* p) {
-  return (F4)(U4{p[0], p[1], p[2], p[3]} << 16);
-}
-SHOAL_INLINE F32x16 load16_bf16(const uint16_t* p) {
-  SHOAL_QUARTERS(widen_bf16(p + 4 * i));
-}
+SHOAL_INLINE F4 widen_bf16(const uint16_t* p) { return (F4)(U4{p[0], p[1], p[2], p[3]} << 16); }
+SHOAL_INLINE F32x16 load16_bf16(const uint16_t* p) { SHOAL_QUARTERS(widen_bf16(p + 4 * i)); }
 SHOAL_INLINE F4 round_bf16(F4 x) {
   const U4 bits = (U4)x;
   const U4 rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
   return (F4)((U4)select4(x != x, (F4)(bits | 0x400000u), (F4)rounded) & 0xffff0000u);
 }
 // Rounded to nearest even bf16, kept as f32.
-SHOAL_INLINE F32x16 round_bf16(F32x16 x) {
-  SHOAL_QUARTERS(round_bf16(x.v[i]));
-}
+SHOAL_INLINE F32x16 round_bf16(F32x16 x) { SHOAL_QUARTERS(round_bf16(x.v[i])); }
 SHOAL_INLINE void store16_bf16(uint16_t* p, F32x16 x) {
   for (int i = 0; i < 16; ++i) p[i] = static_cast<uint16_t>(((U4)round_bf16(x.v[i / 4]))[i % 4] >> 16);
 }
 // Sixteen pairs of bf16 (low, high): all the low ones, all the high ones.
-SHOAL_INLINE F32x16 low_of_pairs(const uint32_t* p) {
-  SHOAL_QUARTERS((F4)((U4)load4(p + 4 * i) << 16));
-}
-SHOAL_INLINE F32x16 high_of_pairs(const uint32_t* p) {
-  SHOAL_QUARTERS((F4)((U4)load4(p + 4 * i) & 0xffff0000u));
-}
+SHOAL_INLINE F32x16 low_of_pairs(const uint32_t* p) { SHOAL_QUARTERS((F4)((U4)load4(p + 4 * i) << 16)); }
+SHOAL_INLINE F32x16 high_of_pairs(const uint32_t* p) { SHOAL_QUARTERS((F4)((U4)load4(p + 4 * i) & 0xffff0000u)); }
 
 #undef SHOAL_QUARTERS
 

@@ -11,19 +11,11 @@ struct F32x16 {
   __m256 lo, hi;
 };
 
-SHOAL_INLINE __m256i bits_of(__m256 x) {
-  return _mm256_castps_si256(x);
-}
-SHOAL_INLINE __m256 floats_of(__m256i x) {
-  return _mm256_castsi256_ps(x);
-}
+SHOAL_INLINE __m256i bits_of(__m256 x) { return _mm256_castps_si256(x); }
+SHOAL_INLINE __m256 floats_of(__m256i x) { return _mm256_castsi256_ps(x); }
 
-SHOAL_INLINE F32x16 set1(float x) {
-  return {_mm256_set1_ps(x), _mm256_set1_ps(x)};
-}
-SHOAL_INLINE F32x16 load16(const float* p) {
-  return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
-}
+SHOAL_INLINE F32x16 set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+SHOAL_INLINE F32x16 load16(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 SHOAL_INLINE void store16(float* p, F32x16 x) {
   _mm256_storeu_ps(p, x.lo);
   _mm256_storeu_ps(p + 8, x.hi);
@@ -39,31 +31,17 @@ SHOAL_INLINE void store_tail(float* p, F32x16 x, int n) {
   _mm256_maskstore_ps(p + 8, tail_mask(n - 8), x.hi);
 }
 
-SHOAL_INLINE F32x16 operator+(F32x16 a, F32x16 b) {
-  return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
-}
-SHOAL_INLINE F32x16 operator-(F32x16 a, F32x16 b) {
-  return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
-}
-SHOAL_INLINE F32x16 operator*(F32x16 a, F32x16 b) {
-  return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
-}
-SHOAL_INLINE F32x16 operator/(F32x16 a, F32x16 b) {
-  return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
-}
+SHOAL_INLINE F32x16 operator+(F32x16 a, F32x16 b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+SHOAL_INLINE F32x16 operator-(F32x16 a, F32x16 b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+SHOAL_INLINE F32x16 operator*(F32x16 a, F32x16 b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+SHOAL_INLINE F32x16 operator/(F32x16 a, F32x16 b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
 SHOAL_INLINE F32x16 fma16(F32x16 a, F32x16 b, F32x16 c) {  // a * b + c
   return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
 }
-SHOAL_INLINE F32x16 sqrt16(F32x16 a) {
-  return {_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)};
-}
+SHOAL_INLINE F32x16 sqrt16(F32x16 a) { return {_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)}; }
 // The second operand if either is NaN.
-SHOAL_INLINE F32x16 min16(F32x16 a, F32x16 b) {
-  return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
-}
-SHOAL_INLINE F32x16 max16(F32x16 a, F32x16 b) {
-  return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
-}
+SHOAL_INLINE F32x16 min16(F32x16 a, F32x16 b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+SHOAL_INLINE F32x16 max16(F32x16 a, F32x16 b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
 // Per lane: a < b ? yes : no.
 SHOAL_INLINE F32x16 select_less(F32x16 a, F32x16 b, F32x16 yes, F32x16 no) {
   return {_mm256_blendv_ps(no.lo, yes.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
@@ -73,9 +51,7 @@ SHOAL_INLINE __m256 pow2_of_shifted(__m256 x) {
   return floats_of(_mm256_slli_epi32(_mm256_add_epi32(bits_of(x), _mm256_set1_epi32(127)), 23));
 }
 // 2^n for x = n + 1.5 * 2^23.
-SHOAL_INLINE F32x16 pow2_of_shifted(F32x16 x) {
-  return {pow2_of_shifted(x.lo), pow2_of_shifted(x.hi)};
-}
+SHOAL_INLINE F32x16 pow2_of_shifted(F32x16 x) { return {pow2_of_shifted(x.lo), pow2_of_shifted(x.hi)}; }
 
 // Tree: lane i with i + 8, then + 4, + 2, + 1.
 SHOAL_INLINE float reduce_add(F32x16 x) {
@@ -95,9 +71,7 @@ SHOAL_INLINE __m256 widen_bf16(const uint16_t* p) {
   const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return floats_of(_mm256_slli_epi32(wide, 16));
 }
-SHOAL_INLINE F32x16 load16_bf16(const uint16_t* p) {
-  return {widen_bf16(p), widen_bf16(p + 8)};
-}
+SHOAL_INLINE F32x16 load16_bf16(const uint16_t* p) { return {widen_bf16(p), widen_bf16(p + 8)}; }
 SHOAL_INLINE __m256 round_bf16(__m256 x) {
   const __m256i bits = bits_of(x);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
@@ -107,18 +81,14 @@ SHOAL_INLINE __m256 round_bf16(__m256 x) {
   return floats_of(_mm256_and_si256(bits_of(chosen), _mm256_set1_epi32(static_cast<int>(0xffff0000))));
 }
 // Rounded to nearest even bf16, kept as f32.
-SHOAL_INLINE F32x16 round_bf16(F32x16 x) {
-  return {round_bf16(x.lo), round_bf16(x.hi)};
-}
+SHOAL_INLINE F32x16 round_bf16(F32x16 x) { return {round_bf16(x.lo), round_bf16(x.hi)}; }
 SHOAL_INLINE void store16_bf16(uint16_t* p, F32x16 x) {
   const F32x16 rounded = round_bf16(x);
   const __m256i packed =
       _mm256_packus_epi32(_mm256_srli_epi32(bits_of(rounded.lo), 16), _mm256_srli_epi32(bits_of(rounded.hi), 16));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xd8));
 }
-SHOAL_INLINE __m256i load_bits(const uint32_t* p) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-}
+SHOAL_INLINE __m256i load_bits(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 // Sixteen pairs of bf16 (low, high): all the low ones, all the high ones.
 SHOAL_INLINE F32x16 low_of_pairs(const uint32_t* p) {
   return {floats_of(_mm256_slli_epi32(load_bits(p), 16)), floats_of(_mm256_slli_epi32(load_bits(p + 8), 16))};

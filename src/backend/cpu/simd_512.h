@@ -11,50 +11,22 @@ struct F32x16 {
   __m512 v;
 };
 
-SHOAL_INLINE F32x16 set1(float x) {
-  return {_mm512_set1_ps(x)};
-}
-SHOAL_INLINE F32x16 load16(const float* p) {
-  return {_mm512_loadu_ps(p)};
-}
-SHOAL_INLINE void store16(float* p, F32x16 x) {
-  _mm512_storeu_ps(p, x.v);
-}
-SHOAL_INLINE __mmask16 tail_mask(int n) {
-  return static_cast<__mmask16>(n <= 0 ? 0 : (1u << n) - 1u);
-}
-SHOAL_INLINE F32x16 load_tail(const float* p, int n) {
-  return {_mm512_maskz_loadu_ps(tail_mask(n), p)};
-}
-SHOAL_INLINE void store_tail(float* p, F32x16 x, int n) {
-  _mm512_mask_storeu_ps(p, tail_mask(n), x.v);
-}
+SHOAL_INLINE F32x16 set1(float x) { return {_mm512_set1_ps(x)}; }
+SHOAL_INLINE F32x16 load16(const float* p) { return {_mm512_loadu_ps(p)}; }
+SHOAL_INLINE void store16(float* p, F32x16 x) { _mm512_storeu_ps(p, x.v); }
+SHOAL_INLINE __mmask16 tail_mask(int n) { return static_cast<__mmask16>(n <= 0 ? 0 : (1u << n) - 1u); }
+SHOAL_INLINE F32x16 load_tail(const float* p, int n) { return {_mm512_maskz_loadu_ps(tail_mask(n), p)}; }
+SHOAL_INLINE void store_tail(float* p, F32x16 x, int n) { _mm512_mask_storeu_ps(p, tail_mask(n), x.v); }
 
-SHOAL_INLINE F32x16 operator+(F32x16 a, F32x16 b) {
-  return {_mm512_add_ps(a.v, b.v)};
-}
-SHOAL_INLINE F32x16 operator-(F32x16 a, F32x16 b) {
-  return {_mm512_sub_ps(a.v, b.v)};
-}
-SHOAL_INLINE F32x16 operator*(F32x16 a, F32x16 b) {
-  return {_mm512_mul_ps(a.v, b.v)};
-}
-SHOAL_INLINE F32x16 operator/(F32x16 a, F32x16 b) {
-  return {_mm512_div_ps(a.v, b.v)};
-}
-SHOAL_INLINE F32x16 fma16(F32x16 a, F32x16 b, F32x16 c) {
-  return {_mm512_fmadd_ps(a.v, b.v, c.v)};
-}  // a * b + c
-SHOAL_INLINE F32x16 sqrt16(F32x16 a) {
-  return {_mm512_sqrt_ps(a.v)};
-}
+SHOAL_INLINE F32x16 operator+(F32x16 a, F32x16 b) { return {_mm512_add_ps(a.v, b.v)}; }
+SHOAL_INLINE F32x16 operator-(F32x16 a, F32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+SHOAL_INLINE F32x16 operator*(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+SHOAL_INLINE F32x16 operator/(F32x16 a, F32x16 b) { return {_mm512_div_ps(a.v, b.v)}; }
+SHOAL_INLINE F32x16 fma16(F32x16 a, F32x16 b, F32x16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }  // a * b + c
+SHOAL_INLINE F32x16 sqrt16(F32x16 a) { return {_mm512_sqrt_ps(a.v)}; }
 // The second operand if either is NaN.
-SHOAL_INLINE F32x16 min16(F32x16 a, F32x16 b) {
-  return {_mm512_min_ps(a.v, b.v)};
-}
-SHOAL_INLINE F32x16 max16(F32x16 a, F32x16 b) {
-  return {_mm512_max_ps(a.v, b.v)};
-}
+SHOAL_INLINE F32x16 min16(F32x16 a, F32x16 b) { return {_mm512_min_ps(a.v, b.v)}; }
+SHOAL_INLINE F32x16 max16(F32x16 a, F32x16 b) { return {_mm512_max_ps(a.v, b.v)}; }
 // Per lane: a < b ? yes : no.
 SHOAL_INLINE F32x16 select_less(F32x16 a, F32x16 b, F32x16 yes, F32x16 no) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};

@@ -29,7 +29,8 @@ Tensor ReferenceBackend::empty(DType dtype, const Shape& shape) {
 
 Tensor ReferenceBackend::zeros(DType dtype, const Shape& shape) {
   const size_t bytes = static_cast<size_t>(shape.elements()) * dtype_bytes(dtype);
-  std::shared_ptr<void> memory(std::calloc(bytes + 1, 1), std::free);  // a large KV cache is not touched before it is used
+  std::shared_ptr<void> memory(std::calloc(bytes + 1, 1),
+                               std::free);  // a large KV cache is not touched before it is used
   if (!memory) throw std::bad_alloc();
   return Tensor(dtype, shape, std::move(memory));
 }

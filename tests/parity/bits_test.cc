@@ -50,6 +50,8 @@ struct BitCase {
   std::string dtype;
 };
 
+void PrintTo(const BitCase& c, std::ostream* out) { *out << c.model << ' ' << c.dtype; }
+
 std::vector<BitCase> bit_cases() {
   std::vector<BitCase> cases;
   for (const char* dtype : {"float32", "auto"}) {

@@ -2,6 +2,7 @@
 // The table of layouts on which every model must give the same answers, and the models.
 #pragma once
 
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@ struct Layout {
   int64_t attention_dp = 1;
   std::vector<int64_t> pp_partition = {};
 };
+
+inline void PrintTo(const Layout& layout, std::ostream* out) { *out << layout.name; }
 
 inline const std::vector<Layout>& layouts() {
   static const std::vector<Layout> table = {

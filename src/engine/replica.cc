@@ -18,8 +18,8 @@ Replica::~Replica() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
+    event_.notify_one();
   }
-  event_.notify_one();
   thread_.join();
 }
 
@@ -31,9 +31,9 @@ void Replica::submit(std::vector<std::shared_ptr<LiveRequest>> requests) {
     if (!failure) {
       for (const auto& request : requests) load_tokens_ += request->prompt_tokens + request->max_tokens;
       arrivals_.insert(arrivals_.end(), requests.begin(), requests.end());
+      event_.notify_one();
     }
   }
-  event_.notify_one();
   if (!failure) return;
   for (const auto& request : requests) {
     request->result.finish_reason = FinishReason::kError;
@@ -43,18 +43,14 @@ void Replica::submit(std::vector<std::shared_ptr<LiveRequest>> requests) {
 }
 
 void Replica::cancel(uint64_t id) {
-  {
-    const std::lock_guard lock(mutex_);
-    cancels_.push_back(id);
-  }
+  const std::lock_guard lock(mutex_);
+  cancels_.push_back(id);
   event_.notify_one();
 }
 
 void Replica::fail(const std::string& reason) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (!failure_) failure_ = reason;
-  }
+  const std::lock_guard lock(mutex_);
+  if (!failure_) failure_ = reason;
   event_.notify_one();
 }
 
@@ -86,11 +82,9 @@ void Replica::on_logits(const StepTask& task, int group, std::span<const float> 
 }
 
 void Replica::on_done(const StepTask& task, int) {
-  {
-    const std::lock_guard lock(mutex_);
-    ++done_groups_[task.step.plan.step];
-  }
-  event_.notify_one();
+  const std::lock_guard lock(mutex_);
+  ++done_groups_[task.step.plan.step];
+  event_.notify_one();  // under the lock: after it the replica may be gone
 }
 
 // --- on the replica's thread

@@ -90,7 +90,8 @@ std::vector<Option> batch_rows(EngineConfig& c) {
        .max = kMostTokens},
       {.name = "enable_chunked_prefill",
        .field = &c.enable_chunked_prefill,
-       .help = "divide prompts longer than max_num_tokens over steps; without it they are refused",
+       .help =
+           "cut any prompt to fill the room left in a step; without it only prompts longer than max_num_tokens are cut",
        .aliases = {"chunked_prefill"}},
       {.name = "scheduler_config.capacity_scheduler_policy",
        .field = &c.scheduler.capacity_scheduler_policy,

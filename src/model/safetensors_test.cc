@@ -148,16 +148,18 @@ TEST(Safetensors, UnusualButValid) {
   EXPECT_TRUE(parse(safetensors_bytes("{}", 0)).empty());
   EXPECT_TRUE(parse(safetensors_bytes("{}    ", 0)).empty());
   EXPECT_TRUE(parse(safetensors_bytes(R"({"__metadata__":{"dtype":"x","shape":""}})", 0)).empty());
-  const auto skipped = parse(safetensors_bytes(
+  const auto surplus_fields = safetensors_bytes(
       one(R"("x":1,"dtype":"U8","y":{"dtype":[{}],"a":null},"shape":[2],"z":[[1.5],"t"],"data_offsets":[0,2],"w":-1)"),
-      2));
+      2);
+  const auto skipped = parse(surplus_fields);
   EXPECT_EQ(skipped.at("a").shape, (std::vector<int64_t>{2}));
   EXPECT_EQ(std::to_integer<int>(skipped.at("a").data[1]), 1);
   // Empty tensors lie anywhere between others.
-  const auto empty = parse(safetensors_bytes(
+  const auto with_empty = safetensors_bytes(
       R"({"c":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},"b":{"dtype":"F32","shape":[0,7],"data_offsets":[1,1]},)"
       R"("a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"d":{"dtype":"I64","shape":[0],"data_offsets":[2,2]}})",
-      2));
+      2);
+  const auto empty = parse(with_empty);
   EXPECT_EQ(empty.size(), 4u);
   EXPECT_EQ(empty.at("b").data.size(), 0u);
   EXPECT_EQ(std::to_integer<int>(empty.at("c").data[0]), 1);

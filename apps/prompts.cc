@@ -21,6 +21,11 @@ constexpr size_t kLabelBytes = 60;
 class PromptReader {
  public:
   explicit PromptReader(const fs::path& model_dir) : model_dir_(model_dir) {
+    if (!fs::is_directory(model_dir)) {
+      throw Error(
+          ErrorKind::kInvalid,
+          model_dir.string() + " is not a directory; give a model directory with config.json and *.safetensors");
+    }
     if (fs::exists(model_dir / "tokenizer.json")) prompts_.tokenizer = Tokenizer::load(model_dir);
   }
 

@@ -103,7 +103,8 @@ SHOAL_INLINE F32x16 load16_bf16(const uint16_t* p) { SHOAL_QUARTERS(widen_bf16(p
 SHOAL_INLINE F4 round_bf16(F4 x) {
   const U4 bits = (U4)x;
   const U4 rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
-  return (F4)((U4)select4(x != x, (F4)(bits | 0x400000u), (F4)rounded) & 0xffff0000u);
+  const auto nan = x != x;  // NOLINT(misc-redundant-expression)
+  return (F4)((U4)select4(nan, (F4)(bits | 0x400000u), (F4)rounded) & 0xffff0000u);
 }
 // Rounded to nearest even bf16, kept as f32.
 SHOAL_INLINE F32x16 round_bf16(F32x16 x) { SHOAL_QUARTERS(round_bf16(x.v[i])); }

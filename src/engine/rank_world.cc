@@ -127,7 +127,7 @@ void RankWorld::fail(int rank, std::exception_ptr cause, const std::string& text
     const std::lock_guard lock(mutex_);
     if (failure_) return;
     failure_ = rank < 0 ? text : fmt::format("{}: {}", rank_name(rank), text);
-    cause_ = cause;
+    cause_ = std::move(cause);
     failure = *failure_;
   }
   comms_->abort(failure);

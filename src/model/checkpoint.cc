@@ -92,7 +92,8 @@ class StoredCheckpoint final : public Checkpoint {
 
   // The tensor, if it has the types (as `wanted` words them) and shape that are expected.
   template <typename Predicate>
-  Found expect(const std::string& name, const std::vector<int64_t>& shape, Predicate right_type, const char* wanted) const {
+  Found expect(const std::string& name, const std::vector<int64_t>& shape, Predicate right_type,
+               const char* wanted) const {
     const std::string expected = std::string("expected ") + wanted + " " + shape_text(shape);
     const StoredTensor* tensor = find(name);
     const std::string quoted = ": tensor '" + printable(name) + "' ";

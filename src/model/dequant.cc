@@ -38,12 +38,12 @@ void convert_f16(const std::byte* in, int64_t count, float* out) {
 }
 
 const std::array<float, 256>& f8e4m3_table() {
-  static const auto kTable = [] {
+  static const auto values = [] {
     std::array<float, 256> table;
     for (int i = 0; i < 256; ++i) table[static_cast<size_t>(i)] = f8e4m3_to_float(static_cast<uint8_t>(i));
     return table;
   }();
-  return kTable;
+  return values;
 }
 
 // E2M1 (OCP Microscaling Formats 1.0, section 5.3.3): sign, two bits of exponent, one of mantissa.

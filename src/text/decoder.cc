@@ -176,7 +176,7 @@ class MetaspaceStep : public StepTo {
 };
 
 // Up to `start` and `stop` copies of `character` off the two ends.
-std::string strip_ends(std::string text, const std::string& character, int64_t start, int64_t stop) {
+std::string strip_ends(const std::string& text, const std::string& character, int64_t start, int64_t stop) {
   std::string_view rest = text;
   for (; start > 0 && rest.starts_with(character); --start) rest.remove_prefix(character.size());
   for (; stop > 0 && rest.ends_with(character); --stop) rest.remove_suffix(character.size());
@@ -235,9 +235,8 @@ std::unique_ptr<DecodeStep> Decoder::make(const Step& step, bool fused, DecodeSt
       return std::make_unique<MapStep>(next, step.replace);
     case Kind::kStrip:
       if (fused && step.stop == 0) return std::make_unique<StripStartStep>(next, step.character, step.start);
-      return std::make_unique<MapStep>(next, [step](std::string text) {
-        return strip_ends(std::move(text), step.character, step.start, step.stop);
-      });
+      return std::make_unique<MapStep>(
+          next, [step](const std::string& text) { return strip_ends(text, step.character, step.start, step.stop); });
     case Kind::kFuse:
       break;
   }

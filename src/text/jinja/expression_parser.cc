@@ -58,11 +58,11 @@ ExprPtr ExpressionParser::make(ExprKind kind, std::string name) const {
 
 ExprPtr ExpressionParser::expression(bool conditional) {
   const Nesting nesting(*this);
-  ExprPtr value = or_();
+  ExprPtr value = parse_or();
   while (conditional && at_name("if")) {
     ExprPtr choice = make(ExprKind::kIf);
     take();
-    choice->operands.push_back(or_());
+    choice->operands.push_back(parse_or());
     choice->operands.push_back(std::move(value));
     choice->operands.push_back(accept_name("else") ? expression() : nullptr);
     value = std::move(choice);
@@ -98,30 +98,30 @@ ExprPtr ExpressionParser::binary(Rule operand, std::initializer_list<std::string
   }
 }
 
-ExprPtr ExpressionParser::or_() {
-  ExprPtr first = and_();
+ExprPtr ExpressionParser::parse_or() {
+  ExprPtr first = parse_and();
   if (!at_name("or")) return first;
   ExprPtr node = make(ExprKind::kOr);
   node->operands.push_back(std::move(first));
-  while (accept_name("or")) node->operands.push_back(and_());
+  while (accept_name("or")) node->operands.push_back(parse_and());
   return node;
 }
 
-ExprPtr ExpressionParser::and_() {
-  ExprPtr first = not_();
+ExprPtr ExpressionParser::parse_and() {
+  ExprPtr first = parse_not();
   if (!at_name("and")) return first;
   ExprPtr node = make(ExprKind::kAnd);
   node->operands.push_back(std::move(first));
-  while (accept_name("and")) node->operands.push_back(not_());
+  while (accept_name("and")) node->operands.push_back(parse_not());
   return node;
 }
 
-ExprPtr ExpressionParser::not_() {
+ExprPtr ExpressionParser::parse_not() {
   if (!at_name("not")) return compare();
   const Nesting nesting(*this);
   ExprPtr node = make(ExprKind::kNot);
   take();
-  node->operands.push_back(not_());
+  node->operands.push_back(parse_not());
   return node;
 }
 

@@ -51,9 +51,9 @@ class ExpressionParser {
   using Rule = ExprPtr (ExpressionParser::*)();
   ExprPtr make(ExprKind kind, std::string name = {}) const;
   ExprPtr binary(Rule operand, std::initializer_list<std::string_view> operators);
-  ExprPtr or_();
-  ExprPtr and_();
-  ExprPtr not_();
+  ExprPtr parse_or();
+  ExprPtr parse_and();
+  ExprPtr parse_not();
   ExprPtr compare();
   bool comparison(std::string& name);
   ExprPtr sum();

@@ -58,7 +58,7 @@ class Lexer {
   bool close(char closing);
   void string();
   void number();
-  void operator_();
+  void read_operator();
 
   std::string text_;
   size_t at_ = 0;
@@ -200,7 +200,7 @@ void Lexer::code(char closing) {
       emit(TokenKind::kName, text_.substr(at_, end - at_));
       advance(end - at_);
     } else {
-      operator_();
+      read_operator();
     }
   }
 }
@@ -270,7 +270,7 @@ void Lexer::number() {
   advance(at - at_);
 }
 
-void Lexer::operator_() {
+void Lexer::read_operator() {
   constexpr std::string_view kTwo[] = {"==", "!=", ">=", "<=", "//", "**"};
   const std::string_view rest = std::string_view(text_).substr(at_);
   const auto two = std::find(std::begin(kTwo), std::end(kTwo), rest.substr(0, 2));

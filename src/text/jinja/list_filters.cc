@@ -57,7 +57,8 @@ Value map(Run& run, In input, Args args) {
       continue;
     }
     Value value = path_value(run, item, *attribute);
-    result.push_back(value.is_undefined() && otherwise != nullptr ? *otherwise : std::move(value));
+    if (value.is_undefined() && otherwise != nullptr) value = *otherwise;
+    result.push_back(std::move(value));
   }
   return result;
 }

@@ -31,8 +31,8 @@ class Parser : public ExpressionParser {
   void end_tag();
   Node output();
   Node statement();
-  Node if_();
-  Node for_();
+  Node parse_if();
+  Node parse_for();
   Node set();
   Node macro();
   Node call_block();
@@ -89,8 +89,8 @@ Parser::Node Parser::output() {
 }
 
 Parser::Node Parser::statement() {
-  if (accept_name("if")) return if_();
-  if (accept_name("for")) return for_();
+  if (accept_name("if")) return parse_if();
+  if (accept_name("for")) return parse_for();
   if (accept_name("set")) return set();
   if (accept_name("macro")) return macro();
   if (accept_name("call")) return call_block();
@@ -106,7 +106,7 @@ Parser::Node Parser::statement() {
 }
 
 // An `elif` is an `if` alone in the `else` of the one before.
-Parser::Node Parser::if_() {
+Parser::Node Parser::parse_if() {
   Node first = make(StatementKind::kIf);
   Statement* node = first.get();
   for (int branches = 0;; ++branches) {
@@ -128,7 +128,7 @@ Parser::Node Parser::if_() {
   return first;
 }
 
-Parser::Node Parser::for_() {
+Parser::Node Parser::parse_for() {
   Node node = make(StatementKind::kFor);
   const bool bracket = accept_operator("(");
   do node->targets.push_back(expect_name("a loop variable"));

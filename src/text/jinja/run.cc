@@ -14,7 +14,7 @@ namespace shoal::text::jinja {
 
 Run::Run(const Limits& limits, std::vector<std::pair<std::string, Value>> globals) : limits_(limits), scopes_(2) {
   for (auto& [name, value] : global_functions()) scopes_[0][name] = std::move(value);
-  for (auto& [name, value] : globals) scopes_[0][name] = std::move(value);
+  for (std::pair<std::string, Value>& global : globals) scopes_[0][global.first] = std::move(global.second);
 }
 
 std::string Run::render(const Block& block) {

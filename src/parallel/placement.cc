@@ -21,6 +21,15 @@ Placement Placement::contiguous(int64_t experts, int64_t ep) {
   return Placement(std::move(expert_of_slot), experts, ep);
 }
 
+Placement Placement::wrapped(int64_t experts, int64_t slots, int64_t ep) {
+  CHECK(experts >= 1 && ep >= 1 && slots >= experts && slots % ep == 0);
+  std::vector<ExpertId> expert_of_slot;
+  for (int64_t rank = 0; rank < ep; ++rank)
+    for (int64_t j = 0; j < slots / ep; ++j)
+      expert_of_slot.push_back({static_cast<int32_t>((rank * experts / ep + j) % experts)});
+  return Placement(std::move(expert_of_slot), experts, ep);
+}
+
 Placement::Placement(std::vector<ExpertId> expert_of_slot, int64_t experts, int64_t ep)
     : expert_of_slot_(std::move(expert_of_slot)) {
   CHECK(experts >= 1 && ep >= 1);
@@ -44,6 +53,7 @@ Placement::Placement(std::vector<ExpertId> expert_of_slot, int64_t experts, int6
     slots_of_expert_[expert.value].push_back({static_cast<int32_t>(slot)});
   }
   for (int64_t expert = 0; expert < experts; ++expert) {
+    replicated_ = replicated_ || slots_of_expert_[expert].size() > 1;
     if (slots_of_expert_[expert].empty()) problems.add("expert " + std::to_string(expert) + " is in no slot");
   }
   problems.throw_if_any("this placement of experts cannot be used");

@@ -16,11 +16,14 @@ class Command {
   virtual const char* name() const = 0;
   virtual const char* summary() const = 0;  // one line of --help
   virtual void declare(CLI::App& app) = 0;
+  // Whether the engine's options may be given; run() gets the defaults otherwise.
+  virtual bool takes_engine_options() const { return true; }
   virtual int run(const EngineConfig& config) = 0;
 };
 
 std::unique_ptr<Command> generate_command();
 std::unique_ptr<Command> score_command();
 std::unique_ptr<Command> explain_command();
+std::unique_ptr<Command> eplb_command();
 
 }  // namespace shoal

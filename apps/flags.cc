@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/error.h"
 #include "engine/engine_config.h"
 
 namespace shoal {
@@ -27,7 +28,7 @@ const CLI::App* command_named(const CLI::App& app, const std::string& name) {
 
 }  // namespace
 
-SplitArguments split_arguments(const CLI::App& app, const std::vector<std::string>& arguments) {
+SplitArguments split_arguments(const CLI::App& app, const std::vector<std::string>& arguments, bool engine_options) {
   std::vector<OwnFlag> own;
   add_own_flags(app, own);
   const CLI::App* command = &app;
@@ -38,7 +39,11 @@ SplitArguments split_arguments(const CLI::App& app, const std::vector<std::strin
     add_own_flags(*command, own);
   }
   EngineConfig defaults;
-  return split_arguments(arguments, engine_options(defaults), own);
+  const OptionTable table = engine_options ? shoal::engine_options(defaults) : OptionTable({});
+  SplitArguments split = split_arguments(arguments, table, own);
+  if (split.config_file && !engine_options)
+    throw Error(ErrorKind::kInvalid, "this command takes no --config; see --help");
+  return split;
 }
 
 void parse_rest(CLI::App& app, std::vector<std::string> rest) {

@@ -13,8 +13,8 @@
 namespace shoal {
 
 // `arguments`: argv without the program. The flags of `app`, and of the command that the arguments name, stay in the rest; the rest is for
-// parse_rest(). Throws Error with every unknown flag.
-SplitArguments split_arguments(const CLI::App& app, const std::vector<std::string>& arguments);
+// parse_rest(). Throws Error with every unknown flag; the engine's are unknown too unless `engine_options`.
+SplitArguments split_arguments(const CLI::App& app, const std::vector<std::string>& arguments, bool engine_options);
 // Hands the rest to CLI11.
 void parse_rest(CLI::App& app, std::vector<std::string> rest);
 

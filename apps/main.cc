@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -27,19 +28,21 @@ std::vector<std::unique_ptr<Command>> commands() {
   list.push_back(generate_command());
   list.push_back(score_command());
   list.push_back(explain_command());
+  list.push_back(eplb_command());
   return list;
 }
 
 // Before anything else is parsed: flags belong to commands.
 void check_command(const std::vector<std::string>& arguments, const std::vector<std::unique_ptr<Command>>& list) {
   if (arguments.empty())
-    throw Error(ErrorKind::kInvalid, "no command is given; there are generate, score and explain, each with --help");
+    throw Error(ErrorKind::kInvalid,
+                "no command is given; there are generate, score, explain and eplb, each with --help");
   const std::string& name = arguments.front();
   if (name.starts_with('-')) return;  // --help, --version
-  for (const char* planned : {"serve", "bench", "eplb"}) {
+  for (const char* planned : {"serve", "bench"}) {
     if (name != planned) continue;
     throw Error(ErrorKind::kUnsupported,
-                fmt::format("shoal {} is not built yet; there are generate, score and explain", name));
+                fmt::format("shoal {} is not built yet; there are generate, score, explain and eplb", name));
   }
   std::vector<KnownWord> known;
   for (const auto& command : list) {
@@ -67,9 +70,12 @@ int run(const std::vector<std::string>& arguments) {
   for (const auto& command : list) {
     CLI::App* sub = app.add_subcommand(command->name(), command->summary());
     command->declare(*sub);
-    add_option_help(*sub);
+    if (command->takes_engine_options()) add_option_help(*sub);
   }
-  const SplitArguments split = split_arguments(app, arguments);
+  const auto named =
+      std::find_if(list.begin(), list.end(), [&](const auto& command) { return arguments.front() == command->name(); });
+  const bool engine_options = named == list.end() || (*named)->takes_engine_options();
+  const SplitArguments split = split_arguments(app, arguments, engine_options);
   try {
     parse_rest(app, split.rest);
   } catch (const CLI::Success& asked) {  // --help, --version
@@ -77,10 +83,9 @@ int run(const std::vector<std::string>& arguments) {
   } catch (const CLI::ParseError& error) {
     throw Error(ErrorKind::kInvalid, one_line(error));
   }
-  const EngineConfig config = load_engine_config(split.config_file, shoal_environment(), split.flags);
-  for (const auto& command : list)
-    if (app.got_subcommand(command->name())) return command->run(config);
-  return kWrongInput;
+  if (named == list.end()) return kWrongInput;
+  if (!engine_options) return (*named)->run(EngineConfig{});
+  return (*named)->run(load_engine_config(split.config_file, shoal_environment(), split.flags));
 }
 
 int report(int code, const char* text) {

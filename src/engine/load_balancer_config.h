@@ -16,14 +16,14 @@
 namespace shoal {
 
 struct LoadBalancerConfig {
-  std::optional<int64_t> num_slots;  // of all ranks together; absent: the least that holds every expert
+  std::optional<int64_t> num_slots = {};  // of all ranks together; absent: the least that holds every expert
   // Of a layer: the expert of each slot, -1 for an empty slot. Layers that are absent get the default placement.
-  std::map<int64_t, std::vector<int32_t>> initial_global_assignments;
-  int64_t layer_updates_per_iter = 0;  // 0: the placement stays; more: so many layers may be placed anew in a step
-  std::optional<int64_t> ep_size;      // for how many ranks the assignments were made
-  double max_stall_ms = 1;             // the longest that a step waits for weights being moved
+  std::map<int64_t, std::vector<int32_t>> initial_global_assignments = {};
+  int64_t layer_updates_per_iter = 0;   // 0: the placement stays; more: so many layers may be placed anew in a step
+  std::optional<int64_t> ep_size = {};  // for how many ranks the assignments were made
+  double max_stall_ms = 1;              // the longest that a step waits for weights being moved
   // Keys given twice; the caller shows them.
-  std::vector<std::string> notices;
+  std::vector<std::string> notices = {};
 };
 
 // Error with every problem of the file: keys not known, values out of bounds, assignments that are no lists of numbers or not num_slots long.

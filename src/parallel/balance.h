@@ -28,7 +28,7 @@ struct SlotGrid {
 struct LayerLoads {
   std::vector<double> mean;  // [experts], each finite and >= 0
   // Tokens of some single batches, newest last; may be empty. They say how loads move together, which the mean cannot.
-  std::vector<std::vector<int64_t>> batches;
+  std::vector<std::vector<int64_t>> batches = {};
 };
 
 // What is wrong with a grid for so many experts; empty: nothing. Each names value, rule and the nearest values that work.

@@ -38,7 +38,6 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"unknown_command", {"generat", kTiny}, "no command generat; the nearest is generate"},
         Mistake{"serve_is_to_come", {"serve", kTiny, "--port", "80"}, "serve is not built yet"},
         Mistake{"bench_is_to_come", {"bench", "throughput"}, "bench is not built yet"},
-        Mistake{"eplb_is_to_come", {"eplb", "report", "x"}, "eplb is not built yet"},
         Mistake{"no_model", {"generate", "--prompt", "x"}, "MODEL"},
         Mistake{"no_such_model", {"generate", "models/none", "--prompt", "x"}, "models/none"},
         Mistake{"no_prompt", {"generate", kTiny}, "no prompt"},

@@ -26,6 +26,7 @@ struct MatrixSpec {
   // by segment (cut where the slice cuts them), each zero-padded by itself, added as a binary tree (split at bit_ceil(n)/2).
   Range k_slice{};
   int64_t k_total = 0;
+  bool operator==(const MatrixSpec&) const = default;
 };
 
 class Matrix {

@@ -61,6 +61,9 @@ class Backend {
   virtual int64_t matrix_bytes(const MatrixSpec& spec) const = 0;  // what new_matrix would allocate
   // values f32 [count, in] row-major: rows [row, row + count) of the matrix. Thread-safe for disjoint rows.
   virtual void fill_rows(const Matrix& matrix, int64_t row, int64_t count, std::span<const float> values) = 0;
+  // Bytes [begin, begin + bytes) of a matrix as it lies in memory -> another of the same spec, of any backend object of this kind.
+  // Thread-safe for disjoint bytes of `to`; `from` may be in use.
+  virtual void copy_matrix(const Matrix& from, const Matrix& to, int64_t begin, int64_t bytes) = 0;
 
   // --- dense
   virtual Tensor matmul(const Tensor& x, const Matrix& w,

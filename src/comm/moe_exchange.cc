@@ -179,6 +179,8 @@ Dispatched MoeExchange::dispatch(const Tensor& rows, const Tensor& slots, const 
   return result;
 }
 
+int64_t MoeExchange::received_picks() const { return sum(state_->received_picks); }
+
 Tensor MoeExchange::combine_sums(const Tensor& outputs) {
   State& s = *state_;
   CHECK_EQ(outputs.rows(), sum(s.received_rows));

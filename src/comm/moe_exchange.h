@@ -50,6 +50,8 @@ class MoeExchange {
   // rows [tokens, hidden] of this rank's home tokens; slots i32 [tokens, top_k] global, -1 for no pick; weights f32 [tokens, top_k].
   // Two messages: a count for each rank, then rows, slots and weights together.
   Dispatched dispatch(const Tensor& rows, const Tensor& slots, const Tensor& weights);
+  // Picks >= 0 of the last Dispatched.slots: the products to compute.
+  int64_t received_picks() const;
   // outputs f32 [received, hidden]: this rank's weighted sum per received row. Returns f32 [tokens, hidden], the sum over ranks:
   // for each EP rank ascending, the binary tree over moe_tp. One message; 0 for a token without picks.
   Tensor combine_sums(const Tensor& outputs);

@@ -16,6 +16,7 @@
 namespace shoal {
 namespace {
 
+constexpr double kMostCopyRate = 1.6e10;             // bytes a second that a rank may copy of experts that move
 constexpr int64_t kScoreBytes = int64_t{256} << 20;  // of logits that one scoring step may take on a rank
 
 SchedulerLimits scheduler_limits(const ModelSetup& setup, const EngineInfo& info) {
@@ -69,8 +70,9 @@ Engine::Engine(const std::filesystem::path& model_dir, const EngineConfig& confi
   plan(hooks);
   if (hooks.on_planned) hooks.on_planned(*this);
   load(hooks);
+  start_balancers();
   for (int i = 0; i < setup_.mesh.sizes().data; ++i)
-    replicas_.push_back(std::make_unique<Replica>(*world_, i, limits_));
+    replicas_.push_back(std::make_unique<Replica>(*world_, i, limits_, balancers_.empty() ? nullptr : balancers_[i]));
   world_->when_failed([this](const std::string& reason) {
     for (const auto& replica : replicas_) replica->fail(reason);
   });
@@ -137,6 +139,34 @@ void Engine::load(const EngineHooks& hooks) {
     state.model->connect(
         {.attn_tp = state.attn_tp.get(), .ffn_tp = state.ffn_tp.get(), .moe = state.moe.get(), .pp = state.pp.get()});
   });
+}
+
+void Engine::start_balancers() {
+  if (!setup_.spec.has_moe()) return;
+  const Mesh& mesh = setup_.mesh;
+  std::vector<ExpertShelf> shelves(mesh.sizes().data);
+  std::mutex mutex;
+  world_->on_all([&](RankState& state) {
+    const std::lock_guard lock(mutex);
+    ExpertShelf& shelf = shelves[state.at.dp];
+    const int rank = state.rank % mesh.replica_size();
+    shelf.room[rank] = state.model->expert_room();
+    for (const auto& [layer, picks] : state.model->expert_picks()) {
+      ExpertShelf::Layer& held = shelf.layers[layer];
+      held.placement = state.model->placement(layer);
+      for (int64_t slot = 0; slot < held.placement->slots_per_rank(); ++slot)
+        held.slots[rank].push_back(state.model->expert_weights(layer, slot));
+    }
+  });
+  BalancerSettings settings;
+  if (const auto& config = setup_.config.moe.load_balancer; config && config->layer_updates_per_iter > 0) {
+    settings.online = true;
+    settings.limits = {.layers = config->layer_updates_per_iter,
+                       .copies = {.seconds = config->max_stall_ms * 1e-3,
+                                  .bytes = static_cast<int64_t>(config->max_stall_ms * 1e-3 * kMostCopyRate)}};
+  }
+  for (ExpertShelf& shelf : shelves)
+    balancers_.push_back(std::make_shared<ExpertBalancer>(mesh, std::move(shelf), settings));
 }
 
 void Engine::check_prompt(std::span<const int32_t> prompt, int64_t max_tokens) const {

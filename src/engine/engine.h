@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "engine/engine_config.h"
+#include "engine/expert_balancer.h"
 #include "engine/live_request.h"
 #include "engine/model_setup.h"
 #include "engine/replica.h"
@@ -50,7 +51,7 @@ struct EngineInfo {
 // Routed (token, pick) pairs since the start.
 struct ExpertLoads {
   std::map<int64_t, std::vector<int64_t>> by_expert;   // layer -> expert
-  std::map<int64_t, std::vector<int64_t>> by_ep_rank;  // layer -> EP rank that holds the expert
+  std::map<int64_t, std::vector<int64_t>> by_ep_rank;  // layer -> EP rank that computed them
 };
 
 class Engine {
@@ -89,11 +90,14 @@ class Engine {
   double prompt_tokens_per_second() const;
   double generated_tokens_per_second() const;
   ExpertLoads expert_loads();
+  // Placement, recent loads and moves of each replica; empty for a model without routed experts.
+  std::vector<ExpertStatus> expert_status() const;
 
  private:
   struct Waiter;
   void plan(const EngineHooks& hooks);
   void load(const EngineHooks& hooks);
+  void start_balancers();
   void check_params(const SamplingParams& params) const;
   void check_prompt(std::span<const int32_t> prompt, int64_t max_tokens) const;
   void check_prompts(const std::vector<std::vector<int32_t>>& prompts, int64_t max_tokens) const;
@@ -109,6 +113,7 @@ class Engine {
   SchedulerLimits limits_;
   std::atomic<uint64_t> next_id_{1};
   std::unique_ptr<RankWorld> world_;
+  std::vector<std::shared_ptr<ExpertBalancer>> balancers_;  // by replica, for a model with routed experts
   std::vector<std::unique_ptr<Replica>> replicas_;
 };
 

@@ -82,6 +82,7 @@ class Loader {
   }
 
   EngineConfig finish() {
+    read_load_balancer_file();
     check_context();
     check_attention();
     check_grid();
@@ -157,6 +158,7 @@ class Loader {
     const YamlNode& value = entry.value;
     const std::string origin = at(entry.line);
     if (value.kind == YamlNode::Kind::kNull) return;
+    if (option.name == kLoadBalancerOption && value.kind == YamlNode::Kind::kMap) return read_load_balancer_map(value);
     if (value.kind == YamlNode::Kind::kScalar) return set(option, assign(option, value.text, origin), origin);
     const bool plain_list = value.kind == YamlNode::Kind::kList &&
                             std::all_of(value.items.begin(), value.items.end(),
@@ -168,6 +170,28 @@ class Loader {
     std::vector<std::string> items;
     for (const YamlNode& item : value.items) items.push_back(item.text);
     set(option, assign(option, items, origin), origin);
+  }
+
+  void read_load_balancer_map(const YamlNode& map) {
+    config_.moe.load_balancer = parse_load_balancer(map, file_, problems_);
+    take_notices();
+  }
+
+  // A file given by a flag or a variable goes before keys given inline.
+  void read_load_balancer_file() {
+    const std::string& path = config_.moe.load_balancer_file;
+    if (path.empty()) return;
+    try {
+      config_.moe.load_balancer = read_load_balancer(path);
+      take_notices();
+    } catch (const Error& error) {
+      problem(std::string(kLoadBalancerOption) + ": " + error.what() + set_by(kLoadBalancerOption));
+    }
+  }
+
+  void take_notices() {
+    for (std::string& notice : std::exchange(config_.moe.load_balancer->notices, {}))
+      config_.notices.push_back(std::move(notice));
   }
 
   void read_reference(const ReferenceKey& key, const std::string& path, const YamlEntry& entry) {

@@ -13,6 +13,7 @@
 
 #include "base/option_flags.h"
 #include "base/options.h"
+#include "engine/load_balancer_config.h"
 #include "parallel/mesh.h"
 
 namespace shoal {
@@ -26,7 +27,9 @@ struct KvCacheConfig {
 };
 
 struct MoeConfig {
-  int64_t max_num_tokens = 0;  // 0: no bound
+  int64_t max_num_tokens = 0;      // 0: no bound
+  std::string load_balancer_file;  // empty: none, or given inline
+  std::optional<LoadBalancerConfig> load_balancer;
 };
 
 struct SchedulerConfig {
@@ -68,6 +71,9 @@ struct EngineConfig {
   std::map<std::string, std::string> origins;
   std::vector<std::string> notices;  // accepted keys without meaning here, keys given twice
 };
+
+// The one option that may also be a map in YAML.
+inline constexpr const char* kLoadBalancerOption = "moe_config.load_balancer";
 
 // The rows of `config`, which must outlive the table; defaults are what it holds now.
 OptionTable engine_options(EngineConfig& config);

@@ -78,7 +78,6 @@ constexpr ReferenceKey kNotBuilt[] = {
     {"lora_config", "LoRA"},
     {"max_beam_width", "beam search", "1"},
     {"moe_cluster_parallel_size", "clusters of MoE ranks", "-1 1"},
-    {"moe_config.load_balancer", "expert slots and their balancer"},
     {"mx_config", "loading from a running peer"},
     {"peft_cache_config", "LoRA"},
     {"quant_config", "quantisation other than the checkpoint's"},

@@ -105,6 +105,11 @@ std::vector<Option> batch_rows(EngineConfig& c) {
        .aliases = {"moe_max_num_tokens"},
        .min = 0,
        .max = kMostTokens},
+      {.name = kLoadBalancerOption,
+       .field = &c.moe.load_balancer_file,
+       .help = "slots of the experts, and whether experts move: a file (num_slots, initial_global_assignments, "
+               "layer_updates_per_iter, max_stall_ms), in YAML also these keys themselves",
+       .aliases = {"moe_load_balancer"}},
   };
 }
 

@@ -208,16 +208,16 @@ TEST(EngineConfig, ReferenceKeysWithoutMeaningGetOneNotice) {
 
 TEST(EngineConfig, FeaturesToComeAreRefusedAsSuch) {
   const std::string text = error_of(
-      "context_parallel_size: 2\ncp_config: {cp_type: helix}\nmoe_config:\n  load_balancer: "
-      "x.yaml\nspeculative_config:\n"
+      "context_parallel_size: 2\ncp_config: {cp_type: helix}\nmoe_config:\n  max_num_tokens: "
+      "5\nspeculative_config:\n"
       "  decoding_type: MTP\nattention_dp_config:\n  enable_balance: true\nkv_cache_config:\n  dtype: fp8\n  "
       "host_cache_size: 5\n"
       "scheduler_config: {capacity_scheduler_policy: MAX_UTILIZATION}\ndevice: cuda\n");
-  EXPECT_EQ(problem_count(text), 9u) << text;
+  EXPECT_EQ(problem_count(text), 8u) << text;
   for (const char* part :
        {"context_parallel_size is 2: context parallelism: not built yet; nearest: 1 (context_parallel_size: F:1)",
         "cp_config is a map (F:2): context parallelism: not built yet; leave the key out",
-        "moe_config.load_balancer is 'x.yaml' (F:4)", "speculative_config is a map (F:5)",
+        "speculative_config is a map (F:5)",
         "attention_dp_config.enable_balance is 'true' (F:8): holding prompts back to balance attention-DP ranks: not "
         "built yet; nearest: false",
         "kv_cache_config.dtype is 'fp8' (F:10): not built yet, must be auto",

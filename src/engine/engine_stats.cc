@@ -5,20 +5,9 @@
 namespace shoal {
 namespace {
 
-void add_loads(std::map<int64_t, std::vector<int64_t>>& sums, const std::map<int64_t, std::vector<int64_t>>& terms) {
-  for (const auto& [layer, loads] : terms) {
-    std::vector<int64_t>& sum = sums[layer];
-    sum.resize(std::max(sum.size(), loads.size()));
-    for (size_t i = 0; i < loads.size(); ++i) sum[i] += loads[i];
-  }
-}
-
-// Of the experts in `slots`, as far as any token asked for them.
-int64_t load_of(const std::vector<int32_t>& slots, const std::vector<int64_t>& by_expert) {
-  int64_t sum = 0;
-  for (const int32_t expert : slots)
-    if (expert >= 0 && expert < std::ssize(by_expert)) sum += by_expert[expert];
-  return sum;
+void add_to(std::vector<int64_t>& sum, const std::vector<int64_t>& terms) {
+  sum.resize(std::max(sum.size(), terms.size()));
+  for (size_t i = 0; i < terms.size(); ++i) sum[i] += terms[i];
 }
 
 }  // namespace
@@ -55,18 +44,23 @@ double Engine::generated_tokens_per_second() const {
   return sum;
 }
 
+std::vector<ExpertStatus> Engine::expert_status() const {
+  std::vector<ExpertStatus> status;
+  for (const auto& balancer : balancers_) status.push_back(balancer->status());
+  return status;
+}
+
 ExpertLoads Engine::expert_loads() {
-  std::vector<std::map<int64_t, std::vector<int64_t>>> of_rank(mesh().world_size());
-  world_->on_all([&](RankState& state) { of_rank[state.rank] = state.model->expert_loads(); });
+  std::vector<std::map<int64_t, LayerPicks>> of_rank(mesh().world_size());
+  world_->on_all([&](RankState& state) { of_rank[state.rank] = state.model->expert_picks(); });
   ExpertLoads result;
-  for (const auto& loads : of_rank) add_loads(result.by_expert, loads);
-  for (int rank = 0; rank < mesh().replica_size(); ++rank) {  // the first replica tells who holds what
+  for (int rank = 0; rank < mesh().world_size(); ++rank) {
     const Coordinates at = mesh().at(rank);
-    if (at.moe_tp != 0) continue;
-    for (const auto& [layer, slots] : info_.plans[rank].experts) {
+    for (const auto& [layer, picks] : of_rank[rank]) {
+      add_to(result.by_expert[layer], picks.by_expert);
       std::vector<int64_t>& by_rank = result.by_ep_rank[layer];
       by_rank.resize(mesh().sizes().moe_expert);
-      by_rank[at.moe_ep] += load_of(slots, result.by_expert[layer]);
+      if (at.moe_tp == 0) by_rank[at.moe_ep] += picks.computed;  // the others compute slices of the same
     }
   }
   return result;

@@ -66,7 +66,11 @@ class CountingModel : public StageModel {
       logits[i * vocab_ + static_cast<int64_t>(values[rows[i] * kHidden])] = 10.0f;
     return backend_.from_host(logits, {std::ssize(rows), vocab_});
   }
-  const std::map<int64_t, std::vector<int64_t>>& expert_loads() const override { return loads_; }
+  const std::map<int64_t, LayerPicks>& expert_picks() const override { return picks_; }
+  std::shared_ptr<const Placement> placement(int64_t) const override { return nullptr; }
+  ExpertWeights expert_weights(int64_t, int64_t) const override { return {}; }
+  std::vector<ExpertWeights> expert_room() const override { return {}; }
+  CopyReport copy_experts(const ExpertStep&) override { return {}; }
 
   static constexpr int64_t kHidden = 256;  // shoal-tiny's
 
@@ -80,7 +84,7 @@ class CountingModel : public StageModel {
   Faults& faults_;
   RankPlan plan_;
   Comm* attn_tp_ = nullptr;
-  std::map<int64_t, std::vector<int64_t>> loads_;
+  std::map<int64_t, LayerPicks> picks_;
 };
 
 EngineConfig tiny_config() {

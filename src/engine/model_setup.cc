@@ -36,6 +36,16 @@ std::string isa_of(const EngineConfig& config, const Types& types) {
   return config.isa;
 }
 
+MoeShape moe_shape(const ModelSpec& spec, const GridSizes& grid) {
+  MoeShape shape{.experts = 0, .ep = grid.moe_expert, .layers = {}};
+  for (size_t layer = 0; layer < spec.layers.size(); ++layer) {
+    if (!spec.layers[layer].moe) continue;
+    shape.experts = spec.layers[layer].moe->experts;
+    shape.layers.push_back(static_cast<int64_t>(layer));
+  }
+  return shape;
+}
+
 ModelOptions model_options(const EngineConfig& config, const Types& types) {
   return {.compute = types.weights,
           .cache = types.cache,
@@ -43,7 +53,8 @@ ModelOptions model_options(const EngineConfig& config, const Types& types) {
           .max_seq_len = config.max_seq_len.value_or(0),
           .tokens_per_block = config.kv_cache.tokens_per_block,
           .moe_max_num_tokens = config.moe.max_num_tokens,
-          .pp_partition = config.pp_partition};
+          .pp_partition = config.pp_partition,
+          .placements = {}};
 }
 
 void check_sizes(const ModelSetup& setup, Problems& problems) {
@@ -79,6 +90,8 @@ ModelSetup set_up_model(const fs::path& model_dir, const EngineConfig& config, S
   Problems problems;
   problems.append(grid_problems(grid));
   if (problems.empty()) problems.append(layout_problems(setup.spec, grid, config.pp_partition));
+  if (config.moe.load_balancer && problems.empty())
+    problems.append(load_balancer_problems(*config.moe.load_balancer, moe_shape(setup.spec, grid)));
   check_sizes(setup, problems);
   if (purpose == SetupFor::kRunning && config.load_format != "dummy") check_weights(setup, problems);
   problems.throw_if_any(fmt::format("{} cannot be {} with this configuration:", model_dir.string(),
@@ -87,6 +100,12 @@ ModelSetup set_up_model(const fs::path& model_dir, const EngineConfig& config, S
   const Types types = types_of(config, setup.spec);
   setup.options = model_options(config, types);
   setup.config.isa = isa_of(config, types);
+  if (const auto& balancer = config.moe.load_balancer) {
+    const MoeShape shape = moe_shape(setup.spec, grid);
+    for (const int64_t layer : shape.layers)
+      setup.options.placements.emplace(layer, initial_placement(*balancer, layer, shape));
+    setup.options.movable_experts = balancer->layer_updates_per_iter > 0;
+  }
   const bool moe_sizes =
       config.moe_tensor_parallel_size.value_or(-1) > 1 || config.moe_expert_parallel_size.value_or(-1) > 1;
   if (moe_sizes && !setup.spec.has_moe())

@@ -2,8 +2,9 @@
 #include "engine/rank_step.h"
 
 namespace shoal {
+namespace {
 
-void run_step(RankState& state, const StepTask& task) {
+void compute(RankState& state, const StepTask& task) {
   const StepPlan& plan = task.step.plan;
   const Batch& batch = plan.groups[state.at.attn_dp];
   const auto rows = static_cast<int64_t>(batch.tokens.size());
@@ -23,6 +24,19 @@ void run_step(RankState& state, const StepTask& task) {
     if (leader) task.sink->on_logits(task, state.at.attn_dp, state.backend->to_host(logits));
   }
   if (leader) task.sink->on_done(task, state.at.attn_dp);
+}
+
+}  // namespace
+
+void run_step(RankState& state, const StepTask& task) {
+  compute(state, task);
+  if (!task.experts) return;
+  const StepPlan& plan = task.step.plan;
+  const CopyReport copies = plan.experts ? state.model->copy_experts(*plan.experts) : CopyReport{};
+  task.experts->report({.rank = state.rank - task.first_rank,
+                        .step = plan.step,
+                        .totals = state.model->expert_picks(),
+                        .copies = copies});
 }
 
 }  // namespace shoal

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One step on one rank: receive from the previous stage, compute, send on, or hand the logits over.
+// One step on one rank: receive from the previous stage, compute, send on, or hand the logits over; then, while the next step is being
+// decided, go on with copies of experts that move.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/expert_balancer.h"
 #include "engine/rank_world.h"
 #include "engine/scheduler.h"
 
@@ -17,6 +19,8 @@ class StepSink;
 struct StepTask {
   ScheduledStep step;
   StepSink* sink = nullptr;
+  std::shared_ptr<ExpertBalancer> experts;      // of a model with routed experts: hears of every step
+  int first_rank = 0;                           // of the replica
   std::vector<std::shared_ptr<void>> requests;  // keeps the entries' sequences alive
 };
 

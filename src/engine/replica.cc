@@ -11,8 +11,10 @@ LiveRequest& request_of(const StepEntry& entry) { return *static_cast<LiveReques
 
 }  // namespace
 
-Replica::Replica(RankWorld& world, int index, const SchedulerLimits& limits)
-    : world_(world), index_(index), limits_(limits), scheduler_(limits), thread_([this] { run(); }) {}
+Replica::Replica(RankWorld& world, int index, const SchedulerLimits& limits, std::shared_ptr<ExpertBalancer> experts)
+    : world_(world), index_(index), limits_(limits), experts_(std::move(experts)), scheduler_(limits), thread_([this] {
+        run();
+      }) {}
 
 Replica::~Replica() {
   {
@@ -150,6 +152,9 @@ void Replica::launch(ScheduledStep step) {
   task->step = std::move(step);
   task->sink = this;
   const int ranks = world_.mesh().replica_size();
+  task->experts = experts_;
+  task->first_rank = index_ * ranks;
+  if (experts_) task->step.plan.experts = experts_->next_step();
   const auto ranks_left = std::make_shared<std::latch>(ranks);
   in_flight_.push_back({.task = task, .ranks_left = ranks_left, .launched = Clock::now()});
   for (int rank = index_ * ranks; rank < (index_ + 1) * ranks; ++rank)

@@ -36,7 +36,8 @@ struct StepStats {
 
 class Replica : private StepSink {
  public:
-  Replica(RankWorld& world, int index, const SchedulerLimits& limits);
+  // `experts`: null for a model without routed experts.
+  Replica(RankWorld& world, int index, const SchedulerLimits& limits, std::shared_ptr<ExpertBalancer> experts);
   // Cancels what is left and waits for the steps in flight.
   ~Replica() override;
 
@@ -76,6 +77,7 @@ class Replica : private StepSink {
   RankWorld& world_;
   int index_;
   SchedulerLimits limits_;
+  std::shared_ptr<ExpertBalancer> experts_;
   Scheduler scheduler_;                                        // the thread's
   std::map<uint64_t, std::shared_ptr<LiveRequest>> requests_;  // the thread's
   std::deque<InFlight> in_flight_;                             // the thread's

@@ -27,7 +27,13 @@ class RankStage : public StageModel {
   void connect(const RankGroups& groups) override { model_.connect(groups); }
   Tensor forward(const StepPlan& plan, const Tensor& hidden) override { return model_.forward(plan, hidden); }
   Tensor logits(const StepPlan& plan, const Tensor& hidden) override { return model_.logits(plan, hidden); }
-  const std::map<int64_t, std::vector<int64_t>>& expert_loads() const override { return model_.expert_loads(); }
+  const std::map<int64_t, LayerPicks>& expert_picks() const override { return model_.expert_picks(); }
+  std::shared_ptr<const Placement> placement(int64_t layer) const override { return model_.placement(layer); }
+  ExpertWeights expert_weights(int64_t layer, int64_t local_slot) const override {
+    return model_.expert_weights(layer, local_slot);
+  }
+  std::vector<ExpertWeights> expert_room() const override { return model_.expert_room(); }
+  CopyReport copy_experts(const ExpertStep& step) override { return model_.copy_experts(step); }
 
  private:
   const Checkpoint* checkpoint_;

@@ -22,7 +22,11 @@ class StageModel {
   // f32 [tokens, hidden], as RankModel's.
   virtual Tensor forward(const StepPlan& plan, const Tensor& hidden) = 0;
   virtual Tensor logits(const StepPlan& plan, const Tensor& hidden) = 0;
-  virtual const std::map<int64_t, std::vector<int64_t>>& expert_loads() const = 0;
+  virtual const std::map<int64_t, LayerPicks>& expert_picks() const = 0;
+  virtual std::shared_ptr<const Placement> placement(int64_t layer) const = 0;
+  virtual ExpertWeights expert_weights(int64_t layer, int64_t local_slot) const = 0;
+  virtual std::vector<ExpertWeights> expert_room() const = 0;
+  virtual CopyReport copy_experts(const ExpertStep& step) = 0;
 };
 
 using StageModelFactory = std::function<std::unique_ptr<StageModel>(int rank, Backend& backend)>;

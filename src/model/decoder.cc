@@ -11,14 +11,13 @@ DecoderBlock::DecoderBlock(int64_t index, const BuildContext& build) : epsilon_(
   ffn_norm_ = build.weights.vector(prefix + "post_attention_layernorm.weight", hidden);
   attention_ = make_attention(build.spec, layer.attention, prefix + "self_attn.", build.weights);
   if (layer.moe) {
-    moe_.emplace(*layer.moe, prefix, build);
+    moe_.emplace(index, prefix, build);
   } else {
     mlp_ = Mlp(build.weights, prefix + layer.dense.block, hidden, Dim{"ffn", layer.dense.ffn, 1, Cut::kFfnTp});
   }
 }
 
-void DecoderBlock::operator()(const Tensor& x, const KvLayer& kv, const StepContext& step,
-                              std::vector<int64_t>& loads) const {
+void DecoderBlock::operator()(const Tensor& x, const KvLayer& kv, const StepContext& step, LayerPicks* picks) const {
   Backend& backend = step.backend;
   // A rank without tokens still takes part where tokens are exchanged.
   if (x.rows() > 0) {
@@ -28,7 +27,7 @@ void DecoderBlock::operator()(const Tensor& x, const KvLayer& kv, const StepCont
     backend.add(x, out);
   }
   if (moe_) {
-    const Tensor routed = (*moe_)(backend.rms_norm(x, *ffn_norm_, epsilon_), step, loads);
+    const Tensor routed = (*moe_)(backend.rms_norm(x, *ffn_norm_, epsilon_), step, *picks);
     backend.add(x, routed);
   } else if (x.rows() > 0) {
     const Tensor out = step.ffn_tp.all_reduce(mlp_(backend, backend.rms_norm(x, *ffn_norm_, epsilon_)));
@@ -59,17 +58,16 @@ void Decoder::bind(Backend& backend) {
 }
 
 Tensor Decoder::forward(const Tensor& hidden, const std::vector<KvLayer>& kv, const StepContext& step,
-                        std::map<int64_t, std::vector<int64_t>>& loads) const {
+                        std::map<int64_t, LayerPicks>& picks) const {
   Tensor x = hidden;
   if (first_stage()) {
     Partial<Axis::kAttnTp> rows(step.backend.embedding(step.batch.tokens, *embed_tokens_, vocab_));
     // Adding the other ranks' zeros copies the owner's row.
     x = step.attn_tp.all_reduce(std::move(rows));
   }
-  std::vector<int64_t> no_experts;
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    const auto layer_loads = loads.find(layers_.begin + static_cast<int64_t>(i));
-    blocks_[i](x, kv[i], step, layer_loads == loads.end() ? no_experts : layer_loads->second);
+    const auto layer_picks = picks.find(layers_.begin + static_cast<int64_t>(i));
+    blocks_[i](x, kv[i], step, layer_picks == picks.end() ? nullptr : &layer_picks->second);
   }
   return x;
 }

@@ -21,10 +21,12 @@ class DecoderBlock {
   void bind(Backend& backend) {
     if (moe_) moe_->bind(backend);
   }
-  void operator()(const Tensor& x, const KvLayer& kv, const StepContext& step, std::vector<int64_t>& loads) const;
+  // `picks`: of a layer with experts.
+  void operator()(const Tensor& x, const KvLayer& kv, const StepContext& step, LayerPicks* picks) const;
 
   const Attention& attention() const { return *attention_; }
   const MoeBlock* moe() const { return moe_ ? &*moe_ : nullptr; }
+  MoeBlock* moe() { return moe_ ? &*moe_ : nullptr; }
 
  private:
   float epsilon_;
@@ -40,15 +42,16 @@ class Decoder {
   Decoder(Range layers, const BuildContext& build);
 
   void bind(Backend& backend);
-  // One step; `hidden` is the previous stage's residual, undefined on the first stage. `loads`: by layer, of layers
+  // One step; `hidden` is the previous stage's residual, undefined on the first stage. `picks`: by layer, of layers
   // with experts.
   Tensor forward(const Tensor& hidden, const std::vector<KvLayer>& kv, const StepContext& step,
-                 std::map<int64_t, std::vector<int64_t>>& loads) const;
+                 std::map<int64_t, LayerPicks>& picks) const;
   // f32 [logit_rows, vocab], whole on every rank of attn_tp.
   Tensor logits(const Tensor& hidden, const StepContext& step) const;
 
   Range layers() const { return layers_; }
   const std::vector<DecoderBlock>& blocks() const { return blocks_; }
+  MoeBlock& moe(int64_t layer) { return *blocks_.at(layer - layers_.begin).moe(); }
   bool first_stage() const { return layers_.begin == 0; }
   bool last_stage() const { return layers_.end == total_layers_; }
 

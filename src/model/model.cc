@@ -20,9 +20,28 @@ struct RankModel::Impl {
         decoder(
             stage_layers(static_cast<int64_t>(spec.layers.size()), mesh.sizes().pipeline, options.pp_partition)[at.pp],
             build),
-        plan(make_rank_plan(decoder, build, backend)) {
-    for (const auto& [layer, experts] : plan.experts) loads[layer].assign(spec.layers[layer].moe->experts, 0);
+        plan(declare_room_and_plan()) {
+    for (const auto& [layer, experts] : plan.experts) picks[layer].by_expert.assign(spec.layers[layer].moe->experts, 0);
   }
+
+  // Declared after the decoder, and before its plan counts the bytes.
+  RankPlan declare_room_and_plan() {
+    std::map<std::pair<int64_t, bool>, int64_t> most_slots;  // by shape of the experts
+    for (const DecoderBlock& block : decoder.blocks()) {
+      if (!options.movable_experts || !block.moe()) continue;
+      int64_t& most = most_slots[block.moe()->shape()];
+      for (; most < block.moe()->placement().slots_per_rank(); ++most)
+        room.push_back(block.moe()->declare_room(weights));
+    }
+    return make_rank_plan(decoder, build, backend);
+  }
+
+  void flip(const ExpertStep& step) {
+    for (const LayerFlip& flip : step.flips)
+      if (decoder.layers().contains(flip.layer))
+        decoder.moe(flip.layer).place(flip.placement, flip.changes[rank_of_replica()], backend);
+  }
+  size_t rank_of_replica() const { return build.rank % mesh.replica_size(); }
 
   StepContext context(const StepPlan& step) const {
     return {backend,
@@ -43,11 +62,12 @@ struct RankModel::Impl {
   WeightTable weights;
   BuildContext build;
   Decoder decoder;
+  std::vector<MoeBlock::Expert> room;
   RankPlan plan;
   RankGroups groups;
   RopeTable rope;
   std::vector<KvLayer> kv;
-  std::map<int64_t, std::vector<int64_t>> loads;
+  std::map<int64_t, LayerPicks> picks;
 };
 
 RankModel::RankModel(const ModelSpec& spec, const Mesh& mesh, int rank, const ModelOptions& options, Backend& backend)
@@ -87,13 +107,33 @@ bool RankModel::last_stage() const { return impl_->decoder.last_stage(); }
 int64_t RankModel::hidden_size() const { return impl_->spec.hidden; }
 
 Tensor RankModel::forward(const StepPlan& plan, const Tensor& hidden) {
-  return impl_->decoder.forward(hidden, impl_->kv, impl_->context(plan), impl_->loads);
+  if (plan.experts) impl_->flip(*plan.experts);
+  return impl_->decoder.forward(hidden, impl_->kv, impl_->context(plan), impl_->picks);
 }
 
 Tensor RankModel::logits(const StepPlan& plan, const Tensor& hidden) {
   return impl_->decoder.logits(hidden, impl_->context(plan));
 }
 
-const std::map<int64_t, std::vector<int64_t>>& RankModel::expert_loads() const { return impl_->loads; }
+const std::map<int64_t, LayerPicks>& RankModel::expert_picks() const { return impl_->picks; }
+
+std::shared_ptr<const Placement> RankModel::placement(int64_t layer) const {
+  return impl_->decoder.moe(layer).shared_placement();
+}
+
+ExpertWeights RankModel::expert_weights(int64_t layer, int64_t local_slot) const {
+  return impl_->decoder.moe(layer).weights(local_slot);
+}
+
+std::vector<ExpertWeights> RankModel::expert_room() const {
+  std::vector<ExpertWeights> room;
+  for (const MoeBlock::Expert& expert : impl_->room) room.push_back(expert.loaded());
+  return room;
+}
+
+CopyReport RankModel::copy_experts(const ExpertStep& step) {
+  if (step.copies.empty()) return {};
+  return run_copies(step.copies[impl_->rank_of_replica()], step.limits, impl_->backend);
+}
 
 }  // namespace shoal

@@ -13,6 +13,7 @@
 
 #include "backend/ops.h"
 #include "comm/comm.h"
+#include "model/expert_moves.h"
 #include "model/spec.h"
 #include "model/step.h"
 #include "parallel/mesh.h"
@@ -29,6 +30,9 @@ struct ModelOptions {
   int64_t tokens_per_block = 32;
   int64_t moe_max_num_tokens = 0;  // tokens, summed over ranks, per MoE call; 0: no bound
   std::vector<int64_t> pp_partition;
+  // What the experts' slots hold at first, by layer; absent: every expert once, Placement::contiguous.
+  std::map<int64_t, Placement> placements;
+  bool movable_experts = false;  // while requests run: each rank keeps room for the slots of one layer more
 };
 
 // What a rank will hold and say, known before anything is read.
@@ -85,15 +89,21 @@ class RankModel {
   bool first_stage() const;
   bool last_stage() const;
   int64_t hidden_size() const;
-  // One step through this stage. `hidden`: f32 [tokens, hidden] from the previous stage, undefined on the first;
+  // One step through this stage, layers that flip with it first. `hidden`: f32 [tokens, hidden] from the previous stage, undefined on the first;
   // returns the residual stream.
   Tensor forward(const StepPlan& plan, const Tensor& hidden);
   // Last stage: f32 [logit_rows, vocab] of this rank's attention-DP group, whole on every rank of attn_tp.
   Tensor logits(const StepPlan& plan, const Tensor& hidden);
 
-  // Routed (token, pick) pairs by layer and expert since construction, of this rank's home tokens (each pair is counted
-  // on exactly one rank of the stage).
-  const std::map<int64_t, std::vector<int64_t>>& expert_loads() const;
+  // Of the stage's layers with experts. Each pick is counted in `by_expert` on one rank of the stage.
+  const std::map<int64_t, LayerPicks>& expert_picks() const;
+
+  // After load: what the slots hold now, and room for as many experts as a layer has slots here (ModelOptions::movable_experts).
+  std::shared_ptr<const Placement> placement(int64_t layer) const;
+  ExpertWeights expert_weights(int64_t layer, int64_t local_slot) const;
+  std::vector<ExpertWeights> expert_room() const;
+  // Goes on with the step's copies for this rank; between steps.
+  CopyReport copy_experts(const ExpertStep& step);
 
  private:
   struct Impl;

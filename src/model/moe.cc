@@ -2,6 +2,8 @@
 #include "model/moe.h"
 
 #include <algorithm>
+#include <array>
+#include <numeric>
 
 #include "comm/moe_exchange.h"
 
@@ -11,57 +13,74 @@ namespace {
 
 constexpr int64_t kNoLimit = 0;
 
-std::vector<int32_t> slot_table(const Placement& placement) {
-  std::vector<int32_t> slots;
-  for (int32_t expert = 0; expert < placement.experts(); ++expert)
-    slots.push_back(placement.slots_of({expert}).front().value);
-  return slots;
-}
-
 Tensor allocate(void* backend, DType dtype, const Shape& shape) {
   return static_cast<Backend*>(backend)->empty(dtype, shape);
 }
 
-int64_t step_tokens(const StepPlan& plan) {
-  int64_t tokens = 0;
-  for (const Batch& batch : plan.groups) tokens += static_cast<int64_t>(batch.tokens.size());
+// Tokens of which each rank of the stage is the home.
+std::vector<int64_t> home_tokens(const StepContext& step) {
+  std::vector<int64_t> tokens;
+  const int64_t sharers = step.attn_tp.size();
+  for (const Batch& batch : step.plan.groups)
+    for (int64_t i = 0; i < sharers; ++i) tokens.push_back(even_part(std::ssize(batch.tokens), i, sharers).size());
   return tokens;
+}
+
+int64_t picks_in(const Tensor& slots, Backend& backend) {
+  const std::vector<int32_t> values = backend.to_host_ids(slots);
+  return std::ranges::count_if(values, [](int32_t slot) { return slot >= 0; });
 }
 
 Routing slice_rows(const Routing& routing, Range rows) {
   return {routing.experts.slice_rows(rows.begin, rows.end), routing.weights.slice_rows(rows.begin, rows.end)};
 }
 
+std::shared_ptr<const Placement> first_placement(int64_t layer, const BuildContext& build) {
+  const int64_t experts = build.spec.layers[layer].moe->experts, ep = build.mesh.sizes().moe_expert;
+  const auto given = build.options.placements.find(layer);
+  return std::make_shared<const Placement>(given == build.options.placements.end() ? Placement::contiguous(experts, ep)
+                                                                                   : given->second);
+}
+
+// Rows [part) of `result` become `values`.
+void put_rows(const Tensor& result, Range part, const Tensor& values, Backend& backend) {
+  std::vector<int32_t> ids(part.size());
+  std::iota(ids.begin(), ids.end(), static_cast<int32_t>(part.begin));
+  backend.scatter_rows(result, ids, values);
+}
+
 }  // namespace
 
-MoeBlock::MoeBlock(const MoeLayer& layer, const std::string& prefix, const BuildContext& build)
-    : layer_(layer),
+MoeBlock::MoeBlock(int64_t index, const std::string& prefix, const BuildContext& build)
+    : layer_(*build.spec.layers[index].moe),
       hidden_(build.spec.hidden),
       max_tokens_(build.options.moe_max_num_tokens),
       at_(build.mesh.at(build.rank)),
       sizes_(build.mesh.sizes()),
       exchanges_(build.options.deterministic || build.mesh.sizes().attention_data > 1),
-      placement_(Placement::contiguous(layer.experts, build.mesh.sizes().moe_expert)) {
+      experts_block_(prefix + layer_.block + ".experts"),
+      placement_(first_placement(index, build)) {
   WeightTable& weights = build.weights;
-  const Dim hidden{"hidden", hidden_}, experts{"experts", layer.experts};
-  const std::string block = prefix + layer.block, router = block + "." + layer.router_name;
+  const Dim hidden{"hidden", hidden_}, experts{"experts", layer_.experts};
+  const std::string block = prefix + layer_.block, router = block + "." + layer_.router_name;
   router_.weight =
       weights.matrix(MatrixKind::kColumn, {weights.part(router, experts, hidden)}, weights.local(hidden), DType::kF32);
-  if (layer.router_bias) router_.bias = weights.vector(router + ".bias", experts);
-  if (layer.correction_bias) correction_bias_ = weights.vector(router + ".e_score_correction_bias", experts);
-  if (layer.shared_ffn > 0)
-    shared_.emplace(weights, block + "." + layer.shared_name, hidden,
-                    Dim{"shared ffn", layer.shared_ffn, 1, Cut::kFfnTp});
-  for (const ExpertId expert : placement_.on_rank(at_.moe_ep))
-    declared_.push_back(expert == kNoExpert ? Expert{} : declare_expert(block + ".experts", expert.value, weights));
-  if (layer.expert_bias)
+  if (layer_.router_bias) router_.bias = weights.vector(router + ".bias", experts);
+  if (layer_.correction_bias) correction_bias_ = weights.vector(router + ".e_score_correction_bias", experts);
+  if (layer_.shared_ffn > 0)
+    shared_.emplace(weights, block + "." + layer_.shared_name, hidden,
+                    Dim{"shared ffn", layer_.shared_ffn, 1, Cut::kFfnTp});
+  for (const ExpertId expert : placement_->on_rank(at_.moe_ep))
+    declared_.push_back(expert == kNoExpert ? Expert{} : declare_expert(expert.value, weights));
+  if (layer_.expert_bias)
     down_bias_ =
-        weights.table({MatrixSource{.tensor = block + ".experts.down_proj_bias", .out = layer.experts, .in = hidden_},
+        weights.table({MatrixSource{.tensor = block + ".experts.down_proj_bias", .out = layer_.experts, .in = hidden_},
                        weights.local(experts)},
                       DType::kF32);
 }
 
-MoeBlock::Expert MoeBlock::declare_expert(const std::string& block, int64_t expert, WeightTable& weights) const {
+MoeBlock::Expert MoeBlock::declare_expert(int64_t expert, WeightTable& weights) const {
+  const std::string& block = experts_block_;
   const Dim hidden{"hidden", hidden_}, ffn{"moe ffn", layer_.ffn, 1, Cut::kMoeTp};
   if (layer_.storage == ExpertStorage::kPerExpert) {
     const std::string name = block + "." + std::to_string(expert) + ".";
@@ -106,20 +125,46 @@ MoeBlock::Expert MoeBlock::declare_expert(const std::string& block, int64_t expe
   return result;
 }
 
+MoeBlock::Expert MoeBlock::declare_room(WeightTable& weights) const {
+  Expert room;
+  weights.declare_room([&] { room = declare_expert(0, weights); });
+  return room;
+}
+
+ExpertWeights MoeBlock::Expert::loaded() const {
+  return {gate_up ? *gate_up : Matrix(), down ? *down : Matrix(), gate_up_bias ? *gate_up_bias : Tensor()};
+}
+
 void MoeBlock::bind(Backend& backend) {
   experts_ = ExpertMatrices();
   experts_.gate = layer_.gate;
   experts_.weight_on_input = layer_.weight_on_input;
   for (const Expert& expert : declared_) {
-    experts_.gate_up.push_back(expert.gate_up ? *expert.gate_up : Matrix());
-    experts_.down.push_back(expert.down ? *expert.down : Matrix());
-    if (layer_.expert_bias) experts_.gate_up_bias.push_back(expert.gate_up_bias ? *expert.gate_up_bias : Tensor());
+    const ExpertWeights loaded = expert.loaded();
+    experts_.gate_up.push_back(loaded.gate_up);
+    experts_.down.push_back(loaded.down);
+    if (layer_.expert_bias) experts_.gate_up_bias.push_back(loaded.gate_up_bias);
   }
-  std::vector<int32_t> slots = slot_table(placement_);
-  global_slots_ = backend.from_host(slots, {placement_.experts()});
-  const int32_t first = static_cast<int32_t>(at_.moe_ep * placement_.slots_per_rank());
-  for (int32_t& slot : slots) slot = first <= slot && slot < first + placement_.slots_per_rank() ? slot - first : -1;
-  local_slots_ = backend.from_host(slots, {placement_.experts()});
+  slots_.emplace(placement_, at_.moe_ep, backend);
+}
+
+ExpertWeights MoeBlock::weights(int64_t local_slot) const {
+  return {experts_.gate_up[local_slot], experts_.down[local_slot],
+          layer_.expert_bias ? experts_.gate_up_bias[local_slot] : Tensor()};
+}
+
+void MoeBlock::place(std::shared_ptr<const Placement> placement, std::span<const LayerFlip::Change> changes,
+                     Backend& backend) {
+  CHECK_EQ(placement->slots(), placement_->slots());
+  placement_ = std::move(placement);
+  for (const LayerFlip::Change& change : changes) {
+    experts_.gate_up[change.local_slot] = change.weights.gate_up;
+    experts_.down[change.local_slot] = change.weights.down;
+    if (layer_.expert_bias) experts_.gate_up_bias[change.local_slot] = change.weights.gate_up_bias;
+  }
+  const std::vector<ExpertId> here = placement_->on_rank(at_.moe_ep);
+  for (size_t slot = 0; slot < here.size(); ++slot) CHECK_EQ(here[slot] != kNoExpert, experts_.gate_up[slot].defined());
+  slots_.emplace(placement_, at_.moe_ep, backend);
 }
 
 Routing MoeBlock::route(const Tensor& y, Backend& backend) const {
@@ -128,19 +173,18 @@ Routing MoeBlock::route(const Tensor& y, Backend& backend) const {
   return backend.route(router_(backend, y), spec);
 }
 
-Tensor MoeBlock::operator()(const Tensor& y, const StepContext& step, std::vector<int64_t>& loads) const {
+Tensor MoeBlock::operator()(const Tensor& y, const StepContext& step, LayerPicks& picks) const {
   const Routing routing = route(y, step.backend);
-  count(routing, step, loads);
-  if (!exchanges_) return reduced(y, routing, step);
-  const Tensor routed = exchanged(y, routing, step);
+  count(routing, step, picks);
+  if (!exchanges_) return reduced(y, routing, step, picks);
+  const Tensor routed = exchanged(y, routing, step, picks);
   if (shared_ && y.rows() > 0) step.backend.add(routed, step.ffn_tp.all_reduce((*shared_)(step.backend, y)));
   return routed;
 }
 
-Tensor MoeBlock::reduced(const Tensor& y, const Routing& routing, const StepContext& step) const {
+Tensor MoeBlock::reduced(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const {
   Backend& backend = step.backend;
-  const Tensor slots = backend.lookup(routing.experts, local_slots_);
-  Partial<Axis::kMoe> routed(backend.experts_sum({y, slots, routing.weights}, experts_));
+  Partial<Axis::kMoe> routed(local_experts(y, routing, step, picks));
   if (!shared_) {
     const Tensor sum = step.moe.all_reduce(std::move(routed));
     if (down_bias_) backend.add_weighted_rows(sum, routing.experts, routing.weights, *down_bias_);
@@ -153,22 +197,38 @@ Tensor MoeBlock::reduced(const Tensor& y, const Routing& routing, const StepCont
   return routed_sum;
 }
 
-Tensor MoeBlock::exchanged(const Tensor& y, const Routing& routing, const StepContext& step) const {
+// This rank's term: the weighted sum of its experts' rows, every rank having the same tokens.
+Tensor MoeBlock::local_experts(const Tensor& y, const Routing& routing, const StepContext& step,
+                               LayerPicks& picks) const {
+  Backend& backend = step.backend;
+  const Tensor slots = slots_->local(routing.experts, backend);
+  picks.computed += picks_in(slots, backend);
+  const int64_t parts = calls(std::array{y.rows()});
+  if (parts == 1) return backend.experts_sum({y, slots, routing.weights}, experts_);
+  const Tensor result = backend.empty(DType::kF32, {y.rows(), hidden_});
+  for (int64_t i = 0; i < parts; ++i) {
+    const Range part = even_part(y.rows(), i, parts);
+    const auto rows = [&](const Tensor& whole) { return whole.slice_rows(part.begin, part.end); };
+    put_rows(result, part, backend.experts_sum({rows(y), rows(slots), rows(routing.weights)}, experts_), backend);
+  }
+  return result;
+}
+
+Tensor MoeBlock::exchanged(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const {
   Backend& backend = step.backend;
   const int64_t tokens = y.rows(), sharers = step.attn_tp.size();
   const Range home = even_part(tokens, step.attn_tp.rank(), sharers);
   const Tensor rows = y.slice_rows(home.begin, home.end);
   const Routing home_routing = slice_rows(routing, home);
   // More tokens than one call may carry go in several; every rank makes as many calls, however few tokens it has.
-  const int64_t parts = calls(step);
+  const int64_t parts = calls(home_tokens(step));
   const Tensor result = backend.empty(DType::kF32, {home.size(), hidden_});
   for (int64_t i = 0; i < parts; ++i) {
     const Range part = even_part(home.size(), i, parts);
-    const Tensor sum = exchange_call(rows.slice_rows(part.begin, part.end), slice_rows(home_routing, part), step);
+    const Tensor sum =
+        exchange_call(rows.slice_rows(part.begin, part.end), slice_rows(home_routing, part), step, picks);
     if (parts == 1 && sharers == 1) return sum;
-    std::vector<int32_t> ids;
-    for (int64_t row = part.begin; row < part.end; ++row) ids.push_back(static_cast<int32_t>(row));
-    backend.scatter_rows(result, ids, sum);
+    put_rows(result, part, sum, backend);
   }
   if (sharers == 1) return result;
   const Tensor whole = backend.empty(DType::kF32, {tokens, hidden_});
@@ -178,18 +238,21 @@ Tensor MoeBlock::exchanged(const Tensor& y, const Routing& routing, const StepCo
   return whole;
 }
 
-Tensor MoeBlock::exchange_call(const Tensor& y, const Routing& routing, const StepContext& step) const {
+Tensor MoeBlock::exchange_call(const Tensor& y, const Routing& routing, const StepContext& step,
+                               LayerPicks& picks) const {
   Backend& backend = step.backend;
-  MoeExchange exchange(step.moe.comm(), {sizes_.moe_expert, sizes_.moe_tensor, placement_.slots_per_rank()},
+  MoeExchange exchange(step.moe.comm(), {sizes_.moe_expert, sizes_.moe_tensor, placement_->slots_per_rank()},
                        {&allocate, &backend});
-  const Dispatched work = exchange.dispatch(y, backend.lookup(routing.experts, global_slots_), routing.weights);
+  const Dispatched work =
+      exchange.dispatch(y, slots_->global(routing.experts, step.moe.comm(), backend), routing.weights);
+  picks.computed += exchange.received_picks();
   Tensor sum;
   if (step.deterministic) {
-    const Tensor picks = exchange.combine_picks(backend.experts_rows({work.rows, work.slots, work.weights}, experts_));
+    const Tensor rows = exchange.combine_picks(backend.experts_rows({work.rows, work.slots, work.weights}, experts_));
     const std::vector<float> ones(routing.weights.elements(), 1.0f);
     // Weights that went into the experts' input must not count again.
     sum = backend.weigh_picks(
-        picks, layer_.weight_on_input ? backend.from_host(ones, routing.weights.shape()) : routing.weights);
+        rows, layer_.weight_on_input ? backend.from_host(ones, routing.weights.shape()) : routing.weights);
   } else {
     sum = exchange.combine_sums(backend.experts_sum({work.rows, work.slots, work.weights}, experts_));
   }
@@ -197,14 +260,21 @@ Tensor MoeBlock::exchange_call(const Tensor& y, const Routing& routing, const St
   return sum;
 }
 
-int64_t MoeBlock::calls(const StepContext& step) const {
+// As few calls as keep each within max_tokens_, summed over the homes; a call cannot carry less than one token of each.
+int64_t MoeBlock::calls(std::span<const int64_t> home_tokens) const {
   if (max_tokens_ == kNoLimit) return 1;
-  return std::max<int64_t>(1, (step_tokens(step.plan) + max_tokens_ - 1) / max_tokens_);
+  const int64_t longest = std::ranges::max(home_tokens);
+  for (int64_t parts = 1; parts < longest; ++parts) {
+    int64_t largest = 0;
+    for (const int64_t tokens : home_tokens) largest += (tokens + parts - 1) / parts;
+    if (largest <= max_tokens_) return parts;
+  }
+  return std::max<int64_t>(longest, 1);
 }
 
-void MoeBlock::count(const Routing& routing, const StepContext& step, std::vector<int64_t>& loads) const {
+void MoeBlock::count(const Routing& routing, const StepContext& step, LayerPicks& picks) const {
   if (step.attn_tp.rank() != 0 || routing.experts.elements() == 0) return;
-  for (const int32_t expert : step.backend.to_host_ids(routing.experts)) ++loads[expert];
+  for (const int32_t expert : step.backend.to_host_ids(routing.experts)) ++picks.by_expert[expert];
 }
 
 }  // namespace shoal

@@ -14,10 +14,11 @@
 #include <string>
 #include <vector>
 
+#include "model/expert_moves.h"
 #include "model/linear.h"
+#include "model/slot_table.h"
 #include "model/spec.h"
 #include "model/step_context.h"
-#include "parallel/placement.h"
 
 namespace shoal {
 
@@ -32,34 +33,43 @@ struct BuildContext {
 
 class MoeBlock {
  public:
-  // `prefix`: such as "model.layers.0.".
-  MoeBlock(const MoeLayer& layer, const std::string& prefix, const BuildContext& build);
+  // Layer `index` of the model; tensor names begin with `prefix`, such as "model.layers.0.".
+  MoeBlock(int64_t index, const std::string& prefix, const BuildContext& build);
 
   // Call once the weights are loaded: collects this rank's expert matrices.
   void bind(Backend& backend);
 
-  // y [tokens, hidden], the normed residual -> what is added to the residual, whole. `loads` [experts] += picks of the
-  // tokens that this rank counts (each token is counted on one rank of the stage).
-  Tensor operator()(const Tensor& y, const StepContext& step, std::vector<int64_t>& loads) const;
+  // y [tokens, hidden], the normed residual -> what is added to the residual, whole. Adds to `picks`.
+  Tensor operator()(const Tensor& y, const StepContext& step, LayerPicks& picks) const;
 
-  const Placement& placement() const { return placement_; }
+  const Placement& placement() const { return *placement_; }
+  const std::shared_ptr<const Placement>& shared_placement() const { return placement_; }
   int64_t ep_rank() const { return at_.moe_ep; }
   bool exchanges() const { return exchanges_; }
 
- private:
+  // Between two uses: what a slot holds, and another placement, whose new experts are in `changes`.
+  ExpertWeights weights(int64_t local_slot) const;
+  void place(std::shared_ptr<const Placement> placement, std::span<const LayerFlip::Change> changes, Backend& backend);
+  // Room for one expert of this layer's shape, declared as a weight.
   struct Expert {
     const Matrix* gate_up = nullptr;
     const Matrix* down = nullptr;
     const Tensor* gate_up_bias = nullptr;
+    ExpertWeights loaded() const;
   };
+  Expert declare_room(WeightTable& weights) const;
+  // Layers that are equal here have experts of the same shape.
+  std::pair<int64_t, bool> shape() const { return {layer_.ffn, layer_.expert_bias}; }
 
-  Expert declare_expert(const std::string& block, int64_t expert, WeightTable& weights) const;
+ private:
+  Expert declare_expert(int64_t expert, WeightTable& weights) const;
   Routing route(const Tensor& y, Backend& backend) const;
-  Tensor reduced(const Tensor& y, const Routing& routing, const StepContext& step) const;
-  Tensor exchanged(const Tensor& y, const Routing& routing, const StepContext& step) const;
-  Tensor exchange_call(const Tensor& y, const Routing& routing, const StepContext& step) const;
-  void count(const Routing& routing, const StepContext& step, std::vector<int64_t>& loads) const;
-  int64_t calls(const StepContext& step) const;
+  Tensor reduced(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const;
+  Tensor local_experts(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const;
+  Tensor exchanged(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const;
+  Tensor exchange_call(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const;
+  void count(const Routing& routing, const StepContext& step, LayerPicks& picks) const;
+  int64_t calls(std::span<const int64_t> home_tokens) const;
 
   MoeLayer layer_;
   int64_t hidden_;
@@ -67,15 +77,15 @@ class MoeBlock {
   Coordinates at_;
   GridSizes sizes_;
   bool exchanges_;
-  Placement placement_;
+  std::string experts_block_;  // tensor names of the routed experts begin so
+  std::shared_ptr<const Placement> placement_;
   ColumnLinear router_;                      // [experts, hidden], f32
   const Tensor* correction_bias_ = nullptr;  // [experts]
   const Tensor* down_bias_ = nullptr;        // [experts, hidden], whole on every rank: the token's home adds it
   std::optional<Mlp> shared_;
   std::vector<Expert> declared_;  // by local slot
   ExpertMatrices experts_;        // by local slot
-  Tensor global_slots_;           // i32 [experts]: slot of each expert
-  Tensor local_slots_;            // i32 [experts]: this rank's slot of each expert, or -1
+  std::optional<SlotTable> slots_;
 };
 
 }  // namespace shoal

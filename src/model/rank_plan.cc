@@ -54,6 +54,8 @@ void add_layer(RankPlan& plan, const LayerCounts& counts, const BuildContext& bu
                    all_reduce_bytes(row * (counts.layer.moe->shared_ffn > 0 ? 2.0 : 1.0), stage));
     return;
   }
+  if (counts.block.moe()->placement().replicated())
+    add_collective(plan, "all_gather_counts", "moe", 0);  // E numbers, however many tokens
   const double targets = exchange_targets(*counts.layer.moe, mesh.sizes()) / attn_tp;
   const double back = build.options.deterministic
                           ? static_cast<double>(counts.layer.moe->top_k) / std::max(targets * attn_tp, 1.0)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "backend/specs.h"
@@ -18,9 +19,12 @@ struct Batch {
   std::vector<int32_t> logit_rows;  // rows whose logits are wanted, ascending
 };
 
+struct ExpertStep;  // model/expert_moves.h
+
 struct StepPlan {
   int64_t step = 0;
-  std::vector<Batch> groups;  // by attn_dp index
+  std::vector<Batch> groups;                  // by attn_dp index
+  std::shared_ptr<const ExpertStep> experts;  // layers that change their placement, and copies; null: none
 };
 
 }  // namespace shoal

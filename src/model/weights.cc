@@ -41,12 +41,14 @@ const Matrix* WeightTable::matrix(MatrixKind kind, std::vector<WeightPart> parts
     spec.k_slice = columns;
     spec.k_total = parts.front().source.in;
   }
+  if (room_) parts.clear();
   matrices_.push_back({spec, std::move(parts), columns, {}});
   return &matrices_.back().matrix;
 }
 
 const Tensor* WeightTable::vector(std::vector<WeightPart> parts) {
   const int64_t rows = rows_of(parts);
+  if (room_) parts.clear();
   tensors_.push_back({std::move(parts), Shape{rows}, DType::kF32, {}});
   return &tensors_.back().tensor;
 }
@@ -73,6 +75,12 @@ const Matrix* WeightTable::column(const std::string& name, const Dim& out, const
 const Matrix* WeightTable::row(const std::string& name, const Dim& out, const Dim& in) {
   CHECK(out.cut == Cut::kNone);
   return matrix(MatrixKind::kRow, {part(name, out, in)}, local(in), compute_);
+}
+
+void WeightTable::declare_room(const std::function<void()>& declare) {
+  room_ = true;
+  declare();
+  room_ = false;
 }
 
 int64_t WeightTable::bytes(const Backend& backend) const {

@@ -50,6 +50,9 @@ class WeightTable {
   const Matrix* row(const std::string& name, const Dim& out, const Dim& in);
   const Tensor* vector(const std::string& full_name, const Dim& dim) { return vector({vector_part(full_name, dim)}); }
 
+  // What `declare` declares is room of that shape, which load() allocates and leaves as it is.
+  void declare_room(const std::function<void()>& declare);
+
   int64_t bytes(const Backend& backend) const;  // as load() will allocate
   std::vector<MatrixSource> sources() const;
   // Allocates and fills everything with up to `threads` threads.
@@ -74,6 +77,7 @@ class WeightTable {
   const Mesh* mesh_;
   int rank_;
   DType compute_;
+  bool room_ = false;
   std::deque<MatrixEntry> matrices_;
   std::deque<TensorEntry> tensors_;
 };

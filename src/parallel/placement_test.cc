@@ -50,6 +50,28 @@ TEST(Placement, RedundantCopiesAreListedInSlotOrder) {
   EXPECT_THAT(values(placement.on_rank(1)), ElementsAre(1, 1, -1));
 }
 
+TEST(Placement, WrappedIsTheReferencesDefault) {
+  const Placement placement = Placement::wrapped(8, 12, 4);
+  EXPECT_THAT(values(placement.on_rank(0)), ElementsAre(0, 1, 2));
+  EXPECT_THAT(values(placement.on_rank(1)), ElementsAre(2, 3, 4));
+  EXPECT_THAT(values(placement.on_rank(3)), ElementsAre(6, 7, 0));
+  EXPECT_TRUE(placement.replicated());
+  EXPECT_FALSE(Placement::wrapped(8, 8, 4).replicated());
+  EXPECT_EQ(Placement::wrapped(8, 8, 4), Placement::contiguous(8, 4));
+}
+
+// Every expert is somewhere, and no rank holds one twice unless it has more slots than there are experts.
+RC_GTEST_PROP(Placement, WrappedHoldsEveryExpert, ()) {
+  const int64_t experts = *rc::gen::inRange(1, 65), ep = *rc::gen::inRange(1, 17);
+  const int64_t per_rank = (experts + ep - 1) / ep + *rc::gen::inRange(0, 5);
+  const Placement placement = Placement::wrapped(experts, per_rank * ep, ep);
+  for (int64_t rank = 0; rank < ep; ++rank) {
+    std::vector<int32_t> held = values(placement.on_rank(rank));
+    std::sort(held.begin(), held.end());
+    if (per_rank <= experts) RC_ASSERT(std::adjacent_find(held.begin(), held.end()) == held.end());
+  }
+}
+
 TEST(Placement, EveryProblemOfAGivenOneIsListed) {
   try {
     Placement({{0}, {7}, {-2}, {0}, {2}}, 3, 2);

@@ -41,6 +41,11 @@ void CpuBackend::fill_rows(const Matrix& matrix, int64_t row, int64_t count, std
   static_cast<PackedMatrix&>(*matrix.storage()).fill_rows(row, count, values);
 }
 
+void CpuBackend::copy_matrix(const Matrix& from, const Matrix& to, int64_t begin, int64_t bytes) {
+  CHECK(from.defined() && to.defined());
+  static_cast<PackedMatrix&>(*to.storage()).copy_bytes(static_cast<const PackedMatrix&>(*from.storage()), begin, bytes);
+}
+
 Tensor CpuBackend::matmul(const Tensor& x, const Matrix& w, const Tensor& bias) {
   CHECK_EQ(x.row_elements(), w.in());
   CHECK(w.spec().kind != MatrixKind::kGateUp);

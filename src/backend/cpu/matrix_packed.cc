@@ -117,6 +117,13 @@ void PackedMatrix::fill_rows(int64_t row, int64_t count, std::span<const float> 
   }
 }
 
+void PackedMatrix::copy_bytes(const PackedMatrix& from, int64_t begin, int64_t count) {
+  CHECK(spec == from.spec);
+  CHECK_EQ(columns_, from.columns_);
+  CHECK(0 <= begin && begin + count <= bytes);
+  std::copy_n(from.data_.get() + begin, count, data_.get() + begin);
+}
+
 // Rows of one panel, all of them gate or all of them up.
 void PackedMatrix::fill_group(int64_t row, int64_t count, const float* values) {
   const bool up = row >= outputs();

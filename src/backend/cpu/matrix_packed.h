@@ -19,6 +19,8 @@ class PackedMatrix final : public Matrix::Storage {
   void allocate(Arena& arena);
   // values [count, in]; thread-safe for disjoint rows.
   void fill_rows(int64_t row, int64_t count, std::span<const float> values);
+  // Bytes [begin, begin + count) of another of the same spec and kernels.
+  void copy_bytes(const PackedMatrix& from, int64_t begin, int64_t count);
 
   PackedPanels panels() const;
   std::span<const GemmSegment> segments() const { return segments_; }

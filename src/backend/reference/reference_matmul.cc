@@ -83,6 +83,14 @@ void ReferenceBackend::fill_rows(const Matrix& matrix, int64_t row, int64_t coun
     target[static_cast<size_t>(row * matrix.in()) + i] = rounded(values[i], matrix.spec().dtype);
 }
 
+void ReferenceBackend::copy_matrix(const Matrix& from, const Matrix& to, int64_t begin, int64_t bytes) {
+  CHECK(from.spec() == to.spec());
+  CHECK(0 <= begin && begin + bytes <= from.bytes());
+  const auto* source = reinterpret_cast<const std::byte*>(static_cast<const ReferenceMatrix*>(from.storage())->values.data());
+  auto* target = reinterpret_cast<std::byte*>(static_cast<ReferenceMatrix*>(to.storage())->values.data());
+  std::copy_n(source + begin, bytes, target + begin);
+}
+
 Tensor ReferenceBackend::matmul(const Tensor& x, const Matrix& w, const Tensor& bias) {
   CHECK_EQ(x.row_elements(), w.in());
   const Tensor out = empty(DType::kF32, {x.rows(), w.out()});

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/expert_meter.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+namespace shoal {
+namespace {
+
+// sum = sum * keep + terms
+void decay_into(std::vector<double>& sum, const std::vector<int64_t>& terms, double keep) {
+  sum.resize(terms.size());
+  for (size_t i = 0; i < terms.size(); ++i) sum[i] = sum[i] * keep + static_cast<double>(terms[i]);
+}
+
+}  // namespace
+
+ExpertMeter::ExpertMeter(const Mesh& mesh) : mesh_(mesh), last_(mesh.replica_size()) {}
+
+int64_t ExpertMeter::picks(int64_t layer) const {
+  const auto found = picks_.find(layer);
+  return found == picks_.end() ? 0 : found->second;
+}
+
+std::optional<StepRecord> ExpertMeter::add(const RankReport& report) {
+  Pending& pending = pending_[report.step];
+  if (pending.reports == 0 && recording_) {
+    pending.counts.emplace().step = report.step;
+    pending.counts->by_home.resize(mesh_.sizes().moe_expert);
+  }
+  add_picks(pending, report);
+  pending.record.copied_bytes += report.copies.bytes;
+  pending.record.wait_seconds = std::max(pending.record.wait_seconds, report.copies.seconds);
+  if (++pending.reports < mesh_.replica_size()) return std::nullopt;
+  pending.record.step = report.step;
+  finish(pending);
+  const StepRecord record = pending.record;
+  pending_.erase(report.step);
+  return record;
+}
+
+void ExpertMeter::add_picks(Pending& pending, const RankReport& report) {
+  const Coordinates at = mesh_.at(report.rank);
+  std::map<int64_t, LayerPicks>& last = last_[report.rank];
+  for (const auto& [layer, totals] : report.totals) {
+    LayerPicks& before = last[layer];
+    before.by_expert.resize(totals.by_expert.size());
+    std::vector<int64_t>& sum = pending.by_expert[layer];
+    sum.resize(totals.by_expert.size());
+    std::vector<int64_t>* home = nullptr;
+    if (pending.counts) {
+      home = &pending.counts->by_home[at.moe_ep][layer];
+      home->resize(totals.by_expert.size());
+    }
+    for (size_t expert = 0; expert < totals.by_expert.size(); ++expert) {
+      const int64_t picks = totals.by_expert[expert] - before.by_expert[expert];
+      sum[expert] += picks;
+      if (home) (*home)[expert] += picks;
+    }
+    std::vector<int64_t>& by_rank = pending.by_rank[layer];
+    by_rank.resize(mesh_.sizes().moe_expert);
+    if (at.moe_tp == 0) by_rank[at.moe_ep] += totals.computed - before.computed;  // the others have slices of the same
+    before = totals;
+  }
+}
+
+void ExpertMeter::finish(Pending& pending) {
+  double heaviest = 0, mean = 0;
+  for (const auto& [layer, by_rank] : pending.by_rank) {
+    const std::vector<int64_t>& by_expert = pending.by_expert.at(layer);
+    const int64_t picks = std::accumulate(by_expert.begin(), by_expert.end(), int64_t{0});
+    pending.record.picks += picks;
+    picks_[layer] += picks;
+    heaviest += static_cast<double>(*std::max_element(by_rank.begin(), by_rank.end()));
+    mean += static_cast<double>(std::accumulate(by_rank.begin(), by_rank.end(), int64_t{0})) /
+            static_cast<double>(by_rank.size());
+    const double keep = std::exp(-static_cast<double>(picks) / (kWindowPicks * static_cast<double>(by_expert.size())));
+    decay_into(recent_[layer], by_expert, keep);
+    decay_into(recent_by_rank_[layer], by_rank, keep);
+  }
+  if (mean > 0) pending.record.imbalance = heaviest / mean - 1;
+  if (pending.counts) recorded_.push_back(std::move(*pending.counts));
+}
+
+void ExpertMeter::record(bool on) { recording_ = on; }
+
+std::vector<ExpertMeter::Counts> ExpertMeter::take_recorded() { return std::exchange(recorded_, {}); }
+
+}  // namespace shoal

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// ExpertMeter: what the ranks of one replica report after each step, put together: loads of each layer by expert with decay (for planning),
+// by EP rank as they were computed (under whatever placement was in use then), what copies took, and while asked for the counts of every
+// step (for statistics files). Loads belong to experts, never to slots, so they stay true when experts move.
+// Not thread-safe. Not here: who asks (expert_balancer.h), files (expert_statistics.h).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "model/expert_moves.h"
+#include "parallel/mesh.h"
+
+namespace shoal {
+
+// Of one rank, after a step.
+struct RankReport {
+  int rank = 0;  // of the replica
+  int64_t step = 0;
+  const std::map<int64_t, LayerPicks>& totals;  // since the start
+  CopyReport copies;
+};
+
+// Of one step, when every rank has reported it.
+struct StepRecord {
+  int64_t step = 0;
+  int64_t picks = 0;     // of all layers
+  double imbalance = 0;  // sum over layers of the heaviest rank / sum of the mean rank, minus 1
+  int64_t copied_bytes = 0;
+  double wait_seconds = 0;  // that copies took on the rank where they took longest
+};
+
+class ExpertMeter {
+ public:
+  explicit ExpertMeter(const Mesh& mesh);
+
+  // The step's record with its last report.
+  std::optional<StepRecord> add(const RankReport& report);
+
+  // Recent picks by expert: a pick counts e times less after as many others of its layer as kWindowPicks for each expert.
+  const std::map<int64_t, std::vector<double>>& recent() const { return recent_; }
+  // Picks of a layer since the start.
+  int64_t picks(int64_t layer) const;
+  // By EP rank, of the last steps, with the same decay.
+  const std::map<int64_t, std::vector<double>>& recent_by_rank() const { return recent_by_rank_; }
+
+  // Counts of each step by layer and expert, by the EP rank that is home of the tokens.
+  struct Counts {
+    int64_t step = 0;
+    std::vector<std::map<int64_t, std::vector<int64_t>>> by_home;  // [ep]
+  };
+  void record(bool on);
+  std::vector<Counts> take_recorded();  // whole steps, ascending
+
+  static constexpr double kWindowPicks = 128;
+
+ private:
+  struct Pending {
+    int reports = 0;
+    StepRecord record;
+    std::map<int64_t, std::vector<int64_t>> by_expert;
+    std::map<int64_t, std::vector<int64_t>> by_rank;
+    std::optional<Counts> counts;
+  };
+  void add_picks(Pending& pending, const RankReport& report);
+  void finish(Pending& pending);
+
+  Mesh mesh_;
+  std::vector<std::map<int64_t, LayerPicks>> last_;  // by rank: its totals at the report before
+  std::map<int64_t, Pending> pending_;
+  std::map<int64_t, std::vector<double>> recent_, recent_by_rank_;
+  std::map<int64_t, int64_t> picks_;
+  bool recording_ = false;
+  std::vector<Counts> recorded_;
+};
+
+}  // namespace shoal

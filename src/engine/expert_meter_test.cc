@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/expert_meter.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace shoal {
+namespace {
+
+using testing::ElementsAre;
+
+std::map<int64_t, LayerPicks> totals(std::vector<int64_t> by_expert, int64_t computed) {
+  return {{3, {.by_expert = std::move(by_expert), .computed = computed}}};
+}
+
+TEST(ExpertMeter, AStepIsWhatAllRanksAddedInIt) {
+  ExpertMeter meter(Mesh({.tensor = 2, .moe_expert = 2}));
+  meter.record(true);
+  EXPECT_FALSE(meter.add({.rank = 0, .step = 0, .totals = totals({3, 1}, 6), .copies = {.bytes = 10, .seconds = 0.5}}));
+  EXPECT_FALSE(meter.add({.rank = 0, .step = 1, .totals = totals({4, 1}, 6), .copies = {}}));
+  const auto first =
+      meter.add({.rank = 1, .step = 0, .totals = totals({1, 3}, 2), .copies = {.bytes = 5, .seconds = 0.1}});
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->step, 0);
+  EXPECT_EQ(first->picks, 8);
+  EXPECT_DOUBLE_EQ(first->imbalance, 6.0 / 4.0 - 1);
+  EXPECT_EQ(first->copied_bytes, 15);
+  EXPECT_DOUBLE_EQ(first->wait_seconds, 0.5);
+  EXPECT_THAT(meter.recent().at(3), ElementsAre(4.0, 4.0));
+  const auto second = meter.add({.rank = 1, .step = 1, .totals = totals({1, 5}, 5), .copies = {}});
+  ASSERT_TRUE(second);
+  EXPECT_EQ(second->picks, 3);
+  EXPECT_DOUBLE_EQ(second->imbalance, 3.0 / 1.5 - 1);
+  EXPECT_EQ(meter.picks(3), 11);
+  const auto recorded = meter.take_recorded();
+  ASSERT_EQ(recorded.size(), 2u);
+  EXPECT_THAT(recorded[0].by_home[0].at(3), ElementsAre(3, 1));
+  EXPECT_THAT(recorded[0].by_home[1].at(3), ElementsAre(1, 3));
+  EXPECT_THAT(recorded[1].by_home[1].at(3), ElementsAre(0, 2));
+}
+
+TEST(ExpertMeter, OldPicksFade) {
+  ExpertMeter meter(Mesh({.tensor = 1}));
+  int64_t step = 0, one = 0, other = 0;
+  for (int i = 0; i < 10; ++i)
+    meter.add({.rank = 0, .step = step++, .totals = totals({one += 100, other}, 0), .copies = {}});
+  for (int i = 0; i < 30; ++i)
+    meter.add({.rank = 0, .step = step++, .totals = totals({one, other += 100}, 0), .copies = {}});
+  EXPECT_LT(meter.recent().at(3)[0], 0.01 * meter.recent().at(3)[1]);
+}
+
+}  // namespace
+}  // namespace shoal

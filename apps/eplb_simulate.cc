@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "apps/eplb.h"
@@ -30,6 +31,8 @@ class Simulate : public Command {
     app.add_option("--nodes", options_.grid.nodes, "hosts that the ranks are on");
     app.add_option("--groups", options_.groups, "groups of experts, to show the published hierarchical policy too");
     app.add_option("--batches", options_.batches, "batches that each layer is judged by")->check(CLI::Range(1, 100000));
+    app.add_option("--plan_batches", options_.plan_batches, "other batches that this engine's planners are shown")
+        ->check(CLI::Range(0, 1000));
     app.add_option("--batch_tokens", options_.tokens_per_rank,
                    "routed copies a rank in drawn batches, where one iteration is recorded")
         ->check(CLI::Range(1, 1 << 24));
@@ -45,6 +48,8 @@ class Simulate : public Command {
         ->check(CLI::PositiveNumber);
     app.add_option("--link_gb_s", link_gb_s_, "gigabytes a second into a rank, for the cost of moves")
         ->check(CLI::PositiveNumber);
+    app.add_option("--window", window_, "iterations that make a workload of their own; default: all of a directory")
+        ->check(CLI::NonNegativeNumber);
     app.add_flag("--pairs", pairs_, "switch from each workload to each other one, not only to the next");
     app.add_option("--svg", svg_, "file for a picture of rank loads by layer under each policy");
     app.add_flag("--json", json_, "one object: workloads, switches");
@@ -60,11 +65,13 @@ class Simulate : public Command {
         placed.push_back(place_workload(policy, workload, options_));
         workload_rows.push_back(workload_row(policy, workload, placed.back().result));
       }
-      for (const auto& [from, to] : switches()) {
-        const SwitchResult result = switch_workload(policy, placed[from], workloads[to], options_);
-        switch_rows.push_back(switch_row(policy, workloads[from].name, workloads[to].name, result));
-      }
       if (!svg_.empty()) panels_.push_back(panel(policy, workloads.front(), placed.front()));
+      for (const auto& [from, to] : switches(workloads.size())) {
+        SwitchResult result = switch_workload(policy, placed[from], workloads[to], options_);
+        switch_rows.push_back(switch_row(policy, workloads[from].name, workloads[to].name, result));
+        // A sequence goes on with what it has come to.
+        if (!pairs_) placed[to] = std::move(result.placed);
+      }
     }
     if (!svg_.empty()) write_picture(workloads.front());
     if (json_) {
@@ -102,16 +109,17 @@ class Simulate : public Command {
     for (size_t i = 0; i < paths_.size(); ++i) {
       const std::filesystem::path path = std::filesystem::path(paths_[i]).lexically_normal();
       const std::string name = path.has_filename() ? path.filename() : path.parent_path().filename();
-      workloads.push_back(make_workload(name, recorded[i], options_));
+      std::vector<Workload> parts = make_workloads(name, recorded[i], window_, options_);
+      std::move(parts.begin(), parts.end(), std::back_inserter(workloads));
     }
     return workloads;
   }
 
   // From which workload to which.
-  std::vector<std::pair<size_t, size_t>> switches() const {
+  std::vector<std::pair<size_t, size_t>> switches(size_t workloads) const {
     std::vector<std::pair<size_t, size_t>> list;
-    for (size_t from = 0; from < paths_.size(); ++from) {
-      for (size_t to = 0; to < paths_.size(); ++to) {
+    for (size_t from = 0; from < workloads; ++from) {
+      for (size_t to = 0; to < workloads; ++to) {
         if (pairs_ ? from != to : from + 1 == to) list.emplace_back(from, to);
       }
     }
@@ -134,9 +142,9 @@ class Simulate : public Command {
                 {"stale_mean_imbalance", result.stale.mean_imbalance},
                 {"stale_batch_imbalance", result.stale.batch_imbalance},
                 {"copies_per_layer", result.copies},
-                {"mean_imbalance", result.replanned.mean_imbalance},
-                {"batch_imbalance", result.replanned.batch_imbalance},
-                {"replan_us_per_layer", result.replanned.plan_us},
+                {"mean_imbalance", result.placed.result.mean_imbalance},
+                {"batch_imbalance", result.placed.result.batch_imbalance},
+                {"replan_us_per_layer", result.placed.result.plan_us},
                 {"most_copies_into_a_rank", result.most_received}};
     if (expert_mb_) {
       const double megabytes = static_cast<double>(result.most_received) * *expert_mb_;
@@ -199,6 +207,7 @@ class Simulate : public Command {
   std::optional<int64_t> slots_;
   std::optional<double> expert_mb_;
   double link_gb_s_ = 50;
+  int64_t window_ = 0;
   bool pairs_ = false;
   std::string svg_;
   bool json_ = false;

@@ -15,7 +15,8 @@ namespace {
 
 constexpr uint64_t kSeed = 7;
 
-Placement planned(Policy policy, const std::vector<double>& mean, const SimulationOptions& options) {
+Placement planned(Policy policy, const Workload::Layer& layer, const SimulationOptions& options) {
+  const std::vector<double>& mean = layer.mean;
   switch (policy) {
     case Policy::kInOrder:
       return Placement::contiguous(static_cast<int64_t>(mean.size()), options.grid.ep);
@@ -26,7 +27,7 @@ Placement planned(Policy policy, const std::vector<double>& mean, const Simulati
     case Policy::kShoal:
       break;
   }
-  return plan_placement({.mean = mean}, options.grid);
+  return plan_placement({.mean = mean, .batches = layer.plan_batches}, options.grid);
 }
 
 template <typename F>
@@ -64,23 +65,58 @@ PolicyResult judged(Policy policy, const std::vector<Placement>& placements, con
   return result;
 }
 
-}  // namespace
+// `count` recorded iterations, evenly spaced; `later` by half of the space between them.
+std::vector<std::vector<int64_t>> recorded_batches(const ExpertStatistics& statistics, size_t layer_index,
+                                                   int64_t count, bool later) {
+  const int64_t iterations = static_cast<int64_t>(statistics.counts.size());
+  count = std::min(count, iterations);
+  std::vector<std::vector<int64_t>> batches;
+  for (int64_t i = 0; i < count; ++i)
+    batches.push_back(statistics.counts[(2 * i + (later ? 1 : 0)) * iterations / (2 * count)][layer_index]);
+  return batches;
+}
+
+std::vector<std::vector<int64_t>> drawn_batches(const std::vector<double>& mean, int64_t count,
+                                                const SimulationOptions& options, std::mt19937_64& random) {
+  std::vector<std::vector<int64_t>> batches;
+  for (int64_t i = 0; i < count; ++i)
+    batches.push_back(draw_batch(mean, options.tokens_per_rank * options.grid.ep, options.concentration, random));
+  return batches;
+}
 
 Workload make_workload(std::string name, const ExpertStatistics& statistics, const SimulationOptions& options) {
   Workload workload{.name = std::move(name), .layer_ids = statistics.layers, .layers = {}};
   std::mt19937_64 random(kSeed);
-  const size_t iterations = statistics.counts.size();
+  const bool recorded = statistics.counts.size() > 1;
   for (size_t i = 0; i < statistics.layers.size(); ++i) {
-    Workload::Layer layer{.mean = as_loads(statistics.total(i)), .batches = {}};
-    const size_t recorded = iterations > 1 ? std::min(iterations, static_cast<size_t>(options.batches)) : 0;
-    for (size_t b = 0; b < recorded; ++b) layer.batches.push_back(statistics.counts[b * iterations / recorded][i]);
-    for (int64_t b = static_cast<int64_t>(recorded); recorded == 0 && b < options.batches; ++b) {
-      layer.batches.push_back(
-          draw_batch(layer.mean, options.tokens_per_rank * options.grid.ep, options.concentration, random));
-    }
-    workload.layers.push_back(std::move(layer));
+    Workload::Layer& layer = workload.layers.emplace_back();
+    layer.mean = as_loads(statistics.total(i));
+    const auto batches = [&](int64_t count, bool later) {
+      return recorded ? recorded_batches(statistics, i, count, later)
+                      : drawn_batches(layer.mean, count, options, random);
+    };
+    layer.batches = batches(options.batches, false);
+    layer.plan_batches = batches(options.plan_batches, true);
   }
   return workload;
+}
+
+}  // namespace
+
+std::vector<Workload> make_workloads(const std::string& name, const ExpertStatistics& statistics, int64_t window,
+                                     const SimulationOptions& options) {
+  const int64_t iterations = static_cast<int64_t>(statistics.counts.size());
+  if (window == 0 || iterations < 2 * window) return {make_workload(name, statistics, options)};
+  std::vector<Workload> workloads;
+  for (int64_t begin = 0; begin + window <= iterations; begin += window) {
+    const int64_t end = begin + 2 * window <= iterations ? begin + window : iterations;
+    ExpertStatistics part = statistics;
+    part.counts.assign(statistics.counts.begin() + begin, statistics.counts.begin() + end);
+    part.first_iteration += begin;
+    const std::string first = std::to_string(part.first_iteration);
+    workloads.push_back(make_workload(name + "[" + first + "]", part, options));
+  }
+  return workloads;
 }
 
 const char* policy_name(Policy policy) {
@@ -120,7 +156,7 @@ PlacedWorkload place_workload(Policy policy, const Workload& workload, const Sim
   PlacedWorkload placed;
   std::vector<double> times;
   for (const Workload::Layer& layer : workload.layers)
-    times.push_back(microseconds([&] { placed.placements.push_back(planned(policy, layer.mean, options)); }));
+    times.push_back(microseconds([&] { placed.placements.push_back(planned(policy, layer, options)); }));
   placed.result = judged(policy, placed.placements, workload);
   placed.result.plan_us = median(std::move(times));
   return placed;
@@ -130,15 +166,17 @@ SwitchResult switch_workload(Policy policy, const PlacedWorkload& from, const Wo
                              const SimulationOptions& options) {
   CHECK_EQ(from.placements.size(), to.layers.size());
   SwitchResult result{.stale = judged(policy, from.placements, to)};
-  std::vector<Placement> placements;
+  std::vector<Placement>& placements = result.placed.placements;
   std::vector<double> times;
   std::vector<int64_t> received(options.grid.ep);
   for (size_t i = 0; i < to.layers.size(); ++i) {
     const Placement& old = from.placements[i];
+    const Workload::Layer& layer = to.layers[i];
     times.push_back(microseconds([&] {
-      placements.push_back(policy == Policy::kShoal
-                               ? replan_placement(old, {.mean = to.layers[i].mean}, options.replan).placement
-                               : planned(policy, to.layers[i].mean, options));
+      placements.push_back(
+          policy == Policy::kShoal
+              ? replan_placement(old, {.mean = layer.mean, .batches = layer.plan_batches}, options.replan).placement
+              : planned(policy, layer, options));
     }));
     for (const SlotChange& change : slot_changes(old, placements.back()))
       received[old.rank_of(change.to)] += old.rank_of(change.from) != old.rank_of(change.to);
@@ -146,8 +184,8 @@ SwitchResult switch_workload(Policy policy, const PlacedWorkload& from, const Wo
   result.copies = static_cast<double>(std::accumulate(received.begin(), received.end(), int64_t{0})) /
                   static_cast<double>(to.layers.size());
   result.most_received = *std::max_element(received.begin(), received.end());
-  result.replanned = judged(policy, placements, to);
-  result.replanned.plan_us = median(std::move(times));
+  result.placed.result = judged(policy, placements, to);
+  result.placed.result.plan_us = median(std::move(times));
   return result;
 }
 

@@ -19,6 +19,7 @@ struct SimulationOptions {
   SlotGrid grid;
   int64_t groups = 0;  // consecutive experts that the hierarchical policy keeps together; 0: without that policy
   int64_t batches = 8;
+  int64_t plan_batches = 0;        // given to this engine's planners, others than those that they are judged by
   int64_t tokens_per_rank = 1024;  // routed copies, of drawn batches
   double concentration = kMeasuredConcentration;
   ReplanOptions replan;
@@ -29,12 +30,15 @@ struct Workload {
   struct Layer {
     std::vector<double> mean;
     std::vector<std::vector<int64_t>> batches;
+    std::vector<std::vector<int64_t>> plan_batches;
   };
   std::string name;
   std::vector<int64_t> layer_ids;
   std::vector<Layer> layers;
 };
-Workload make_workload(std::string name, const ExpertStatistics& statistics, const SimulationOptions& options);
+// One workload, or with `window` > 0 one of each so many iterations; what is left over at the end belongs to the last.
+std::vector<Workload> make_workloads(const std::string& name, const ExpertStatistics& statistics, int64_t window,
+                                     const SimulationOptions& options);
 
 enum class Policy { kInOrder, kGreedy, kHierarchical, kShoal };
 const char* policy_name(Policy policy);
@@ -59,10 +63,10 @@ std::vector<int64_t> tokens_of_ranks(Policy policy, const Placement& placement, 
 
 // From placements made for one workload to those for another.
 struct SwitchResult {
-  PolicyResult stale;           // the new workload on the old placements
-  PolicyResult replanned = {};  // and on the new ones; plan_us: of re-planning
-  double copies = 0;            // moved between ranks, average of the layers
-  int64_t most_received = 0;    // copies into the rank that gets most, all layers together
+  PolicyResult stale;          // the new workload on the old placements
+  PlacedWorkload placed = {};  // and on the new ones; plan_us: of re-planning
+  double copies = 0;           // moved between ranks, average of the layers
+  int64_t most_received = 0;   // copies into the rank that gets most, all layers together
 };
 SwitchResult switch_workload(Policy policy, const PlacedWorkload& from, const Workload& to,
                              const SimulationOptions& options);

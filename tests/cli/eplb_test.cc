@@ -171,6 +171,25 @@ TEST(EplbSimulate, ComparesPolicies) {
   EXPECT_THAT(svg, testing::AllOf(testing::StartsWith("<svg"), HasSubstr("published greedy"), HasSubstr("</svg>")));
 }
 
+// Each window is met with the placements that the one before has left: judged by what they were not made from.
+TEST(EplbSimulate, WindowsFollowEachOther) {
+  const auto rows = [](const std::string& plan_batches) {
+    const json result = eplb_json({"simulate", "--expert_statistic_path", kGo, "--ep_size", "8", "--num_slots", "40",
+                                   "--window", "25", "--plan_batches", plan_batches});
+    EXPECT_EQ(result["workloads"].size(), 3u * 4);
+    std::map<std::string, double> stale;
+    for (const json& row : result["switches"]) stale[row["policy"]] += row["stale_batch_imbalance"].get<double>() / 3;
+    EXPECT_EQ(result["switches"][0]["from"], "go[0]");
+    EXPECT_EQ(result["switches"][0]["to"], "go[25]");
+    return stale;
+  };
+  std::map<std::string, double> blind = rows("0");
+  std::map<std::string, double> shown = rows("8");
+  EXPECT_EQ(blind["published greedy"], shown["published greedy"]);
+  EXPECT_LT(blind["shoal"], 0.7 * blind["published greedy"]);
+  EXPECT_LT(shown["shoal"], blind["shoal"]);
+}
+
 TEST(EplbSimulate, NodesShowTheHierarchicalPolicy) {
   const json result = eplb_json({"simulate", "--expert_statistic_path", kGo, "--ep_size", "8", "--num_slots", "40",
                                  "--nodes", "2", "--groups", "4"});

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/machine.h"
 
+#include <fmt/format.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -55,9 +56,9 @@ std::vector<fs::path> control_groups(const fs::path& root, const std::string& co
   for (std::string line; std::getline(in, line);) {  // "0::/path" or "4:cpu,cpuacct:/path"
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string names = "," + line.substr(first + 1, second - first - 1) + ",";
-    const bool unified = names == ",,";
-    if (!unified && names.find("," + controller + ",") == std::string::npos) continue;
+    const std::string names = line.substr(first + 1, second - first - 1);
+    const bool unified = names.empty();
+    if (!unified && fmt::format(",{},", names).find(fmt::format(",{},", controller)) == std::string::npos) continue;
     const fs::path base = unified ? root / "sys/fs/cgroup" : root / "sys/fs/cgroup" / controller;
     const fs::path own = fs::path(line.substr(second + 1)).relative_path();
     for (fs::path path = own; !path.empty(); path = path.parent_path()) result.push_back(base / path);

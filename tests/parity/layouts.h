@@ -87,6 +87,7 @@ inline const std::vector<std::string>& moe_models() {
                                                  "glm4_groups",
                                                  "llama4_dense_top2",
                                                  "gpt_oss_clamp",
+                                                 "gpt_oss_mxfp4",
                                                  "qwen3_moe_sparse_step"};
   return names;
 }

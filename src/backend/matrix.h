@@ -3,6 +3,7 @@
 // checkpoint is read (model/weights.h), then only handed back to ops. Cheap to copy (shares the memory).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -27,6 +28,13 @@ struct MatrixSpec {
   Range k_slice{};
   int64_t k_total = 0;
   bool operator==(const MatrixSpec&) const = default;
+};
+
+// Rows in host memory, such as a mapped file: row-major, each of them contiguous, of any alignment.
+struct HostRows {
+  const std::byte* data = nullptr;
+  int64_t stride = 0;  // bytes from row to row
+  DType dtype = DType::kF32;
 };
 
 class Matrix {

@@ -15,6 +15,7 @@
 
 #include "backend/matrix.h"
 #include "backend/specs.h"
+#include "base/error.h"
 #include "tensor/tensor.h"
 
 namespace shoal {
@@ -59,8 +60,12 @@ class Backend {
   // --- weights: allocate (pages are touched by the filling thread), then fill each row once; rows may be filled by several threads
   virtual Matrix new_matrix(const MatrixSpec& spec) = 0;
   virtual int64_t matrix_bytes(const MatrixSpec& spec) const = 0;  // what new_matrix would allocate
-  // values f32 [count, in] row-major: rows [row, row + count) of the matrix. Thread-safe for disjoint rows.
-  virtual void fill_rows(const Matrix& matrix, int64_t row, int64_t count, std::span<const float> values) = 0;
+  // values [count, in], f32 or the matrix's own dtype: rows [row, row + count) of the matrix. Thread-safe for disjoint rows.
+  virtual void fill_rows_from(const Matrix& matrix, int64_t row, int64_t count, const HostRows& values) = 0;
+  void fill_rows(const Matrix& matrix, int64_t row, int64_t count, std::span<const float> values) {
+    CHECK_EQ(static_cast<int64_t>(values.size()), count * matrix.in());
+    fill_rows_from(matrix, row, count, HostRows{std::as_bytes(values).data(), matrix.in() * int64_t{4}, DType::kF32});
+  }
   // Bytes [begin, begin + bytes) of a matrix as it lies in memory -> another of the same spec, of any backend object of this kind.
   // Thread-safe for disjoint bytes of `to`; `from` may be in use.
   virtual void copy_matrix(const Matrix& from, const Matrix& to, int64_t begin, int64_t bytes) = 0;

@@ -71,6 +71,17 @@ class StoredCheckpoint final : public Checkpoint {
                     : read_stored(view.matrix, rows, columns, out);
   }
 
+  std::optional<HostRows> stored_rows(const MatrixSource& source, int64_t row, Range columns) const override {
+    const View view = this->view(source);
+    const StoredMatrix& matrix = view.matrix;
+    const bool plain = matrix.encoding == Encoding::kF32 || matrix.encoding == Encoding::kBF16;
+    if (!view.problem.empty() || view.transposed || !plain) return std::nullopt;
+    const DType dtype = matrix.encoding == Encoding::kF32 ? DType::kF32 : DType::kBF16;
+    const auto element = static_cast<int64_t>(dtype_bytes(dtype));
+    const int64_t first = (source.out_begin + row * source.out_step) * matrix.columns + columns.begin;
+    return HostRows{matrix.values + first * element, source.out_step * matrix.columns * element, dtype};
+  }
+
  private:
   const StoredTensor* find(const std::string& name) const {
     const auto place = parts_.tensors.find(name);
@@ -176,6 +187,8 @@ class StoredCheckpoint final : public Checkpoint {
 };
 
 }  // namespace
+
+std::optional<HostRows> Checkpoint::stored_rows(const MatrixSource&, int64_t, Range) const { return std::nullopt; }
 
 std::unique_ptr<Checkpoint> make_checkpoint(CheckpointParts parts) {
   const int64_t rows = parts.fp8_block_rows, columns = parts.fp8_block_columns;

@@ -8,10 +8,12 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "backend/matrix.h"
 #include "model/safetensors.h"
 #include "tensor/dim.h"
 
@@ -50,6 +52,8 @@ class Checkpoint {
   // Throws Error if problem(source) is not empty.
   virtual void read(const MatrixSource& source, int64_t row, int64_t count, Range columns,
                     std::span<float> out) const = 0;
+  // The same values where they lie, if the file has them as rows of F32 or BF16: what needs no copy on the way to its place.
+  virtual std::optional<HostRows> stored_rows(const MatrixSource& source, int64_t row, Range columns) const;
 };
 
 }  // namespace shoal

@@ -132,15 +132,21 @@ void WeightTable::load(const Checkpoint& checkpoint, Backend& backend, int threa
   std::exception_ptr failure;
   std::mutex failure_mutex;
   const auto run_job = [&](const Job& job, std::vector<float>& values) {
-    values.resize(job.count * job.columns.size());
-    checkpoint.read(*job.source, job.row, job.count, job.columns, values);
-    if (job.matrix) {
-      backend.fill_rows(job.matrix->matrix, job.target_row, job.count, values);
+    const DType dtype = job.matrix ? job.matrix->spec.dtype : job.tensor->dtype;
+    const int64_t elements = job.count * job.columns.size();
+    const auto stored = checkpoint.stored_rows(*job.source, job.row, job.columns);
+    if (job.matrix && stored && (stored->dtype == DType::kF32 || stored->dtype == dtype)) {
+      backend.fill_rows_from(job.matrix->matrix, job.target_row, job.count, *stored);
     } else {
-      backend.write_rows(job.tensor->tensor, job.target_row, job.count, values);
+      values.resize(elements);
+      checkpoint.read(*job.source, job.row, job.count, job.columns, values);
+      if (job.matrix) {
+        backend.fill_rows(job.matrix->matrix, job.target_row, job.count, values);
+      } else {
+        backend.write_rows(job.tensor->tensor, job.target_row, job.count, values);
+      }
     }
-    const size_t element = dtype_bytes(job.matrix ? job.matrix->spec.dtype : job.tensor->dtype);
-    progress.done_bytes += static_cast<int64_t>(values.size() * element);
+    progress.done_bytes += elements * static_cast<int64_t>(dtype_bytes(dtype));
   };
   const auto work = [&] {
     std::vector<float> values;

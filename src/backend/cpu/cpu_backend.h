@@ -37,7 +37,7 @@ class CpuBackend final : public Backend {
 
   Matrix new_matrix(const MatrixSpec& spec) override;
   int64_t matrix_bytes(const MatrixSpec& spec) const override;
-  void fill_rows(const Matrix& matrix, int64_t row, int64_t count, std::span<const float> values) override;
+  void fill_rows_from(const Matrix& matrix, int64_t row, int64_t count, const HostRows& values) override;
   void copy_matrix(const Matrix& from, const Matrix& to, int64_t begin, int64_t bytes) override;
 
   Tensor matmul(const Tensor& x, const Matrix& w, const Tensor& bias) override;

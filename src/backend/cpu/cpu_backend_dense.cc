@@ -36,7 +36,7 @@ Matrix CpuBackend::new_matrix(const MatrixSpec& spec) {
 
 int64_t CpuBackend::matrix_bytes(const MatrixSpec& spec) const { return PackedMatrix(gemm_, spec).bytes; }
 
-void CpuBackend::fill_rows(const Matrix& matrix, int64_t row, int64_t count, std::span<const float> values) {
+void CpuBackend::fill_rows_from(const Matrix& matrix, int64_t row, int64_t count, const HostRows& values) {
   CHECK(matrix.defined());
   static_cast<PackedMatrix&>(*matrix.storage()).fill_rows(row, count, values);
 }

@@ -64,6 +64,16 @@ struct GemmBlock {
   float* scratch = nullptr;  // scratch_floats
 };
 
+// Rows of a weight to be put into consecutive columns of one panel: k elements of each, the first at unit 0 of `target`.
+struct PackRows {
+  const void* rows = nullptr;
+  int64_t stride = 0;  // bytes from row to row
+  int64_t count = 0;
+  int64_t k = 0;
+  uint32_t* target = nullptr;
+  int64_t columns = 0;  // of a panel
+};
+
 constexpr int kGemmSlots = 5;  // a tree of eight segments needs four, one more while it grows
 
 struct GemmKernels {
@@ -81,6 +91,9 @@ struct GemmKernels {
   void (*scale_row)(const float* x, float scale, int64_t n, float* out);  // out[i] = scale * x[i]
   // sum[i] = fma(weight, x[i], sum[i]).
   void (*add_scaled)(const float* x, float weight, int64_t n, float* sum);
+  void (*pack_f32)(const PackRows& rows);          // f32 to an f32 panel
+  void (*pack_bf16)(const PackRows& rows);         // bf16 to a bf16 panel
+  void (*pack_f32_to_bf16)(const PackRows& rows);  // rounded to nearest even
 };
 
 // One per path, in gemm_<path>.cc.

@@ -3,6 +3,7 @@
 // "Anatomy of high-performance matrix multiplication" (2008), without their packing at run time: panels are packed when weights are loaded.
 #pragma once
 
+#include "backend/cpu/gemm_pack.h"
 #include "backend/cpu/gemm_tiles.h"
 
 namespace shoal::SHOAL_ISA {
@@ -134,7 +135,10 @@ constexpr GemmKernels make_kernels() {
           .multiply = multiply,
           .convert_row = convert_row,
           .scale_row = scale_row,
-          .add_scaled = add_scaled};
+          .add_scaled = add_scaled,
+          .pack_f32 = pack_rows<Float32Words>,
+          .pack_bf16 = pack_rows<Bf16Words>,
+          .pack_f32_to_bf16 = pack_rows<Float32ToBf16Words>};
 }
 
 }  // namespace

@@ -105,6 +105,38 @@ TEST_P(GemmTest, MatmulEqualsTheSumInDouble) {
   }
 }
 
+// Rows as a file has them: in the matrix's own type, with gaps between them, at an odd address.
+TEST_P(GemmTest, RowsFromAFileFillTheSameMatrix) {
+  for (const Case& c : kCases) {
+    for (const MatrixKind kind : {MatrixKind::kColumn, MatrixKind::kGateUp, MatrixKind::kRow}) {
+      const auto backend = backend_of(GetParam());
+      const int64_t out = c.out / 2 * 2;
+      if (out == 0) continue;
+      const Values w = random_inputs(out * c.in, 1, c.dtype);
+      const MatrixSpec spec{
+          .out = out, .in = c.in, .kind = kind, .dtype = c.dtype, .k_slice = {0, c.in}, .k_total = c.in};
+      const auto element = static_cast<int64_t>(dtype_bytes(c.dtype));
+      const int64_t stride = c.in * element + 6;
+      std::vector<std::byte> file(static_cast<size_t>(1 + out * stride), std::byte{0xff});
+      for (int64_t i = 0; i < out * c.in; ++i) {
+        std::byte* place = file.data() + 1 + i / c.in * stride + i % c.in * element;
+        const float value = w[static_cast<size_t>(i)];
+        const uint16_t narrow = to_bfloat16(value).bits;
+        std::memcpy(place, c.dtype == DType::kBF16 ? static_cast<const void*>(&narrow) : &value, dtype_bytes(c.dtype));
+      }
+      const Matrix expected = matrix_of(*backend, spec, w), matrix = backend->new_matrix(spec);
+      backend->fill_rows_from(matrix, 0, out, {file.data() + 1, stride, c.dtype});
+      const Values x = random_inputs(c.rows * c.in, 2, c.dtype);
+      const Tensor input = backend->from_host(std::span<const float>(x), {c.rows, c.in});
+      const auto product = [&](const Matrix& m) {
+        const bool gated = kind == MatrixKind::kGateUp;
+        return backend->to_host(gated ? backend->gate_up(input, m, {}) : backend->matmul(input, m, Tensor()));
+      };
+      EXPECT_EQ(product(expected), product(matrix)) << out << " x " << c.in;
+    }
+  }
+}
+
 TEST_P(GemmTest, InputsMayBeColumnViews) {
   const auto backend = backend_of(GetParam());
   const Case c{9, 40, 50, DType::kF32};

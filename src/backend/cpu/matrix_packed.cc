@@ -2,7 +2,6 @@
 #include "backend/cpu/matrix_packed.h"
 
 #include <algorithm>
-#include <bit>
 #include <string>
 
 #include "base/error.h"
@@ -102,18 +101,17 @@ int64_t PackedMatrix::activation_words() const {
   return spec.dtype == DType::kBF16 ? units_ * kernels_.words_per_unit_bf16 : spec.in;
 }
 
-void PackedMatrix::fill_rows(int64_t row, int64_t count, std::span<const float> values) {
+void PackedMatrix::fill_rows(int64_t row, int64_t count, HostRows values) {
   CHECK(0 <= row && row + count <= spec.out);
-  CHECK_EQ(static_cast<int64_t>(values.size()), count * spec.in);
+  CHECK(values.dtype == DType::kF32 || values.dtype == spec.dtype);
   const int64_t group = outputs_per_panel();
-  const float* source = values.data();
   while (count > 0) {
     const int64_t output = row >= outputs() ? row - outputs() : row;  // gate and up projections count from 0 each
     const int64_t n = std::min({count, group - output % group, outputs() - output});
-    fill_group(row, n, source);
+    fill_group(row, n, values);
     row += n;
     count -= n;
-    source += n * spec.in;
+    values.data += n * values.stride;
   }
 }
 
@@ -125,36 +123,22 @@ void PackedMatrix::copy_bytes(const PackedMatrix& from, int64_t begin, int64_t c
 }
 
 // Rows of one panel, all of them gate or all of them up.
-void PackedMatrix::fill_group(int64_t row, int64_t count, const float* values) {
+void PackedMatrix::fill_group(int64_t row, int64_t count, const HostRows& values) {
   const bool up = row >= outputs();
   const int64_t output = up ? row - outputs() : row;
   const int64_t panel = output / outputs_per_panel();
   const int64_t column = output % outputs_per_panel() + (up ? outputs_per_panel() : 0);
   auto* target = reinterpret_cast<uint32_t*>(data_.get()) + panel * units_ * columns_ + column;
-  for (const GemmSegment& segment : segments_) {
-    fill_segment(segment, count, values + segment.begin, target + segment.first_unit * columns_);
-  }
-}
-
-// Transposes a few units at a time, so that the panel's lines are written while they are in the first-level cache.
-void PackedMatrix::fill_segment(const GemmSegment& segment, int64_t count, const float* values, uint32_t* target) {
-  constexpr int64_t kUnits = 16;
-  const int64_t size = segment.end - segment.begin;
-  const bool bf16 = spec.dtype == DType::kBF16;
-  const int64_t units = bf16 ? size / 2 : size;
-  for (int64_t first = 0; first < units; first += kUnits) {
-    const int64_t last = std::min(first + kUnits, units);
-    for (int64_t r = 0; r < count; ++r) {
-      const float* source = values + r * spec.in;
-      for (int64_t unit = first; unit < last; ++unit) {
-        target[unit * columns_ + r] =
-            bf16 ? to_bfloat16(source[2 * unit]).bits | uint32_t{to_bfloat16(source[2 * unit + 1]).bits} << 16
-                 : std::bit_cast<uint32_t>(source[unit]);
-      }
-    }
-  }
-  if (!bf16 || size % 2 == 0) return;
-  for (int64_t r = 0; r < count; ++r) target[units * columns_ + r] = to_bfloat16(values[r * spec.in + size - 1]).bits;
+  const auto pack = values.dtype == DType::kBF16 ? kernels_.pack_bf16
+                    : spec.dtype == DType::kBF16 ? kernels_.pack_f32_to_bf16
+                                                 : kernels_.pack_f32;
+  for (const GemmSegment& segment : segments_)
+    pack({.rows = values.data + segment.begin * static_cast<int64_t>(dtype_bytes(values.dtype)),
+          .stride = values.stride,
+          .count = count,
+          .k = segment.end - segment.begin,
+          .target = target + segment.first_unit * columns_,
+          .columns = columns_});
 }
 
 }  // namespace shoal

@@ -17,8 +17,8 @@ class PackedMatrix final : public Matrix::Storage {
   // Without memory: `bytes` and the plan of sums only. Throws Error for a spec that no product can have.
   PackedMatrix(const GemmKernels& kernels, const MatrixSpec& spec);
   void allocate(Arena& arena);
-  // values [count, in]; thread-safe for disjoint rows.
-  void fill_rows(int64_t row, int64_t count, std::span<const float> values);
+  // values [count, in], f32 or the matrix's own dtype; thread-safe for disjoint rows.
+  void fill_rows(int64_t row, int64_t count, HostRows values);
   // Bytes [begin, begin + count) of another of the same spec and kernels.
   void copy_bytes(const PackedMatrix& from, int64_t begin, int64_t count);
 
@@ -31,8 +31,7 @@ class PackedMatrix final : public Matrix::Storage {
   bool add_tree(int first, int last, int slot);
   void add_leaf(const GemmSegment& segment, int slot);
   void cut_steps();
-  void fill_group(int64_t row, int64_t count, const float* values);
-  void fill_segment(const GemmSegment& segment, int64_t count, const float* values, uint32_t* target);
+  void fill_group(int64_t row, int64_t count, const HostRows& values);
   int64_t outputs() const { return spec.kind == MatrixKind::kGateUp ? spec.out / 2 : spec.out; }
   int64_t outputs_per_panel() const { return spec.kind == MatrixKind::kGateUp ? columns_ / 2 : columns_; }
 

@@ -115,6 +115,17 @@ SHOAL_INLINE void store16_bf16(uint16_t* p, F32x16 x) {
 SHOAL_INLINE F32x16 low_of_pairs(const uint32_t* p) { SHOAL_QUARTERS((F4)((U4)load4(p + 4 * i) << 16)); }
 SHOAL_INLINE F32x16 high_of_pairs(const uint32_t* p) { SHOAL_QUARTERS((F4)((U4)load4(p + 4 * i) & 0xffff0000u)); }
 
+// Rows to columns: lane j of rows[i] goes to lane i of rows[j].
+SHOAL_INLINE void transpose16(F32x16 (&rows)[16]) {
+  for (int i = 0; i < 16; ++i) {
+    for (int j = 0; j < i; ++j) {
+      const float lane = rows[i].v[j / 4][j % 4];
+      rows[i].v[j / 4][j % 4] = rows[j].v[i / 4][i % 4];
+      rows[j].v[i / 4][i % 4] = lane;
+    }
+  }
+}
+
 #undef SHOAL_QUARTERS
 
 }  // namespace

@@ -98,5 +98,38 @@ SHOAL_INLINE F32x16 high_of_pairs(const uint32_t* p) {
   return {floats_of(_mm256_and_si256(load_bits(p), mask)), floats_of(_mm256_and_si256(load_bits(p + 8), mask))};
 }
 
+SHOAL_INLINE void transpose8(__m256 (&rows)[8]) {
+  __m256 a[8], b[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+    a[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      b[i + 2 * h] = _mm256_shuffle_ps(a[i + h], a[i + 2 + h], 0x44);
+      b[i + 2 * h + 1] = _mm256_shuffle_ps(a[i + h], a[i + 2 + h], 0xee);
+    }
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    rows[c] = _mm256_permute2f128_ps(b[c], b[4 + c], 0x20);
+    rows[4 + c] = _mm256_permute2f128_ps(b[c], b[4 + c], 0x31);
+  }
+}
+// Rows to columns: lane j of rows[i] goes to lane i of rows[j].
+SHOAL_INLINE void transpose16(F32x16 (&rows)[16]) {
+  __m256 quarter[2][2][8];  // rows / 8, lanes / 8
+  for (int i = 0; i < 16; ++i) {
+    quarter[i / 8][0][i % 8] = rows[i].lo;
+    quarter[i / 8][1][i % 8] = rows[i].hi;
+  }
+  for (auto& half : quarter)
+    for (auto& block : half) transpose8(block);
+  for (int i = 0; i < 16; ++i) rows[i] = {quarter[0][i / 8][i % 8], quarter[1][i / 8][i % 8]};
+}
+
 }  // namespace
 }  // namespace shoal::SHOAL_ISA

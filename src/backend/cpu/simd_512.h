@@ -79,5 +79,35 @@ SHOAL_INLINE F32x16 high_of_pairs(const uint32_t* p) {
       _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(static_cast<int>(0xffff0000))))};
 }
 
+// Rows to columns: lane j of rows[i] goes to lane i of rows[j].
+SHOAL_INLINE void transpose16(F32x16 (&rows)[16]) {
+  __m512 a[16], b[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    a[i] = _mm512_unpacklo_ps(rows[i].v, rows[i + 1].v);
+    a[i + 1] = _mm512_unpackhi_ps(rows[i].v, rows[i + 1].v);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 4) {  // b[4 * q + c]: columns 4 * lane + c of rows 4 * q to 4 * q + 3
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      const __m512d low = _mm512_castps_pd(a[i + h]), high = _mm512_castps_pd(a[i + 2 + h]);
+      b[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+      b[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+    }
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    const __m512 first = _mm512_shuffle_f32x4(b[c], b[4 + c], 0x88),
+                 second = _mm512_shuffle_f32x4(b[c], b[4 + c], 0xdd);
+    const __m512 third = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0x88);
+    const __m512 fourth = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0xdd);
+    rows[c].v = _mm512_shuffle_f32x4(first, third, 0x88);
+    rows[4 + c].v = _mm512_shuffle_f32x4(second, fourth, 0x88);
+    rows[8 + c].v = _mm512_shuffle_f32x4(first, third, 0xdd);
+    rows[12 + c].v = _mm512_shuffle_f32x4(second, fourth, 0xdd);
+  }
+}
+
 }  // namespace
 }  // namespace shoal::SHOAL_ISA

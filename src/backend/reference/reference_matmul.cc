@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstring>
 
 #include "backend/reference/reference_backend.h"
 #include "tensor/raw.h"
@@ -75,12 +77,20 @@ int64_t ReferenceBackend::matrix_bytes(const MatrixSpec& spec) const {
   return spec.out * spec.in * static_cast<int64_t>(sizeof(float));
 }
 
-void ReferenceBackend::fill_rows(const Matrix& matrix, int64_t row, int64_t count, std::span<const float> values) {
-  CHECK_EQ(static_cast<int64_t>(values.size()), count * matrix.in());
+void ReferenceBackend::fill_rows_from(const Matrix& matrix, int64_t row, int64_t count, const HostRows& values) {
   CHECK(0 <= row && row + count <= matrix.out());
-  auto& target = static_cast<ReferenceMatrix*>(matrix.storage())->values;
-  for (size_t i = 0; i < values.size(); ++i)
-    target[static_cast<size_t>(row * matrix.in()) + i] = rounded(values[i], matrix.spec().dtype);
+  CHECK(values.dtype == DType::kF32 || values.dtype == matrix.spec().dtype);
+  auto* target = static_cast<ReferenceMatrix*>(matrix.storage())->values.data() + row * matrix.in();
+  const size_t size = dtype_bytes(values.dtype);
+  for (int64_t r = 0; r < count; ++r) {
+    const std::byte* value = values.data + r * values.stride;
+    for (int64_t i = 0; i < matrix.in(); ++i, value += size) {
+      uint32_t bits = 0;
+      std::memcpy(&bits, value, size);
+      if (values.dtype == DType::kBF16) bits <<= 16;
+      *target++ = rounded(std::bit_cast<float>(bits), matrix.spec().dtype);
+    }
+  }
 }
 
 void ReferenceBackend::copy_matrix(const Matrix& from, const Matrix& to, int64_t begin, int64_t bytes) {

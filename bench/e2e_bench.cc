@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// One request through the whole engine, random weights of two model shapes: time to first token of a prompt of 512, and time per further
+// token. Peaks are measured around every request; each ratio is the median over requests. The other benchmarks hold two layouts side by
+// side, requests in turn: `slowdown_*` is the median time of the second over that of the first.
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "engine/engine.h"
+#include "machine.h"
+#include "shapes.h"
+
+namespace shoal {
+namespace {
+
+constexpr int64_t kPrompt = 512;
+constexpr int64_t kNewTokens = 33;
+constexpr int kRequests = 7;
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+int cores() { return static_cast<int>(std::thread::hardware_concurrency()); }
+
+struct Ranks {
+  int64_t tp = 1;
+  int64_t threads = 1;
+};
+
+class Served {
+ public:
+  Served(const bench::ModelShape& shape, Ranks ranks) : shape_(shape), directory_(shape) {
+    EngineConfig config;
+    config.tensor_parallel_size = ranks.tp;
+    config.threads_per_rank = ranks.threads;
+    config.load_format = "dummy";
+    config.max_batch_size = 4;
+    config.max_num_tokens = kPrompt;
+    config.kv_cache.max_tokens = 2048;
+    config.kv_cache.enable_block_reuse = false;
+    engine_ = std::make_unique<Engine>(directory_.path(), config);
+  }
+
+  struct Times {
+    double prefill = 0;
+    double token = 0;
+  };
+  Times request() {
+    std::vector<int32_t> prompt;
+    for (int64_t i = 0; i < kPrompt; ++i) prompt.push_back(static_cast<int32_t>((i * 7919 + ++salt_) % shape_.vocab));
+    SamplingParams params;
+    params.max_tokens = kNewTokens;
+    params.ignore_eos = true;
+    std::vector<double> at;
+    const double start = now();
+    engine_->generate({prompt}, params, [&](size_t, const OutputDelta&) { at.push_back(now()); });
+    return {at.front() - start, (at.back() - at.front()) / static_cast<double>(at.size() - 1)};
+  }
+  double prefill_gflop() const {
+    return 2e-9 * static_cast<double>(kPrompt * shape_.token_products() + shape_.head_products() +
+                                      shape_.attention_products(kPrompt));
+  }
+  double token_gbyte() const {  // weights in bf16
+    return 2e-9 * static_cast<double>(shape_.token_products() + shape_.head_products());
+  }
+
+ private:
+  const bench::ModelShape& shape_;
+  bench::ShapeDirectory directory_;
+  std::unique_ptr<Engine> engine_;
+  int64_t salt_ = 0;
+};
+
+void one_request(benchmark::State& state, const bench::ModelShape& shape) {
+  Served served(shape, {1, state.range(0)});
+  served.request();
+  std::vector<double> prefill, token, of_dot, of_read;
+  bench::Peaks before = bench::measure_peaks(cores());
+  for (auto _ : state) {
+    const Served::Times times = served.request();
+    const bench::Peaks after = bench::measure_peaks(static_cast<int>(state.range(0)));
+    state.SetIterationTime(times.prefill);
+    prefill.push_back(static_cast<double>(kPrompt) / times.prefill);
+    token.push_back(1 / times.token);
+    of_dot.push_back(served.prefill_gflop() / times.prefill / std::max(before.bf16_gflop_s, after.bf16_gflop_s));
+    of_read.push_back(served.token_gbyte() / times.token / std::max(before.read_gb_s, after.read_gb_s));
+    before = after;
+  }
+  state.counters["prefill_tok_s"] = median(prefill);
+  state.counters["decode_tok_s"] = median(token);
+  state.counters["prefill_of_dot"] = median(of_dot);
+  state.counters["decode_of_read"] = median(of_read);
+}
+
+void side_by_side(benchmark::State& state, const bench::ModelShape& shape, Ranks first, Ranks second) {
+  Served one(shape, first), other(shape, second);
+  one.request();
+  other.request();
+  std::vector<double> prefill[2], token[2];
+  for (auto _ : state) {
+    const Served::Times a = one.request(), b = other.request();
+    state.SetIterationTime(a.prefill + b.prefill);
+    prefill[0].push_back(a.prefill);
+    prefill[1].push_back(b.prefill);
+    token[0].push_back(a.token);
+    token[1].push_back(b.token);
+  }
+  state.counters["slowdown_prefill"] = median(prefill[1]) / median(prefill[0]);
+  state.counters["slowdown_decode"] = median(token[1]) / median(token[0]);
+}
+
+void dense(benchmark::State& state) { one_request(state, bench::dense_shape()); }
+void moe(benchmark::State& state) { one_request(state, bench::moe_shape()); }
+// One thread on each of as many ranks as cores, beside as many threads on one rank.
+void ranks_beside_threads(benchmark::State& state) {
+  side_by_side(state, bench::dense_shape(), {1, cores()}, {cores(), 1});
+}
+// More ranks than cores must wait without burning them.
+void eight_ranks_beside_two(benchmark::State& state) { side_by_side(state, bench::dense_shape(), {2, 1}, {8, 1}); }
+
+BENCHMARK(dense)->ArgName("threads")->Arg(1)->Arg(cores())->UseManualTime()->Iterations(kRequests);
+BENCHMARK(moe)->ArgName("threads")->Arg(1)->Arg(cores())->UseManualTime()->Iterations(kRequests);
+BENCHMARK(ranks_beside_threads)->UseManualTime()->Iterations(kRequests);
+BENCHMARK(eight_ranks_beside_two)->UseManualTime()->Iterations(kRequests);
+
+}  // namespace
+}  // namespace shoal

@@ -14,6 +14,7 @@ namespace shoal {
 namespace {
 
 constexpr uint32_t kStop = ~uint32_t{0};
+constexpr uint32_t kClosed = ~uint32_t{0};  // in place of the next chunk: none to take
 // Chunks per thread: enough that a thread which lost its core leaves little undone, few enough that each reads a long
 // stretch.
 constexpr int64_t kChunksPerThread = 4;
@@ -70,11 +71,13 @@ void ThreadPool::run(int64_t n, int64_t grain, Call call, const void* context) {
   const auto chunks = static_cast<uint32_t>((n + chunk - 1) / chunk);
   uint32_t job = job_.load(std::memory_order_relaxed) + 1;
   if (job == kStop) job = 0;
-  call_.store(call, std::memory_order_relaxed);
-  context_.store(context, std::memory_order_relaxed);
-  n_.store(n, std::memory_order_relaxed);
-  chunk_.store(chunk, std::memory_order_relaxed);
-  chunks_.store(chunks, std::memory_order_relaxed);
+  // First nothing is to be taken: a worker late from the last job that reads the fields half new then finds the state changed.
+  state_.store(uint64_t{job} << 32 | kClosed, std::memory_order_relaxed);
+  call_.store(call, std::memory_order_release);
+  context_.store(context, std::memory_order_release);
+  n_.store(n, std::memory_order_release);
+  chunk_.store(chunk, std::memory_order_release);
+  chunks_.store(chunks, std::memory_order_release);
   done_.store(0, std::memory_order_relaxed);
   state_.store(uint64_t{job} << 32, std::memory_order_release);
   job_.store(job, std::memory_order_release);
@@ -87,15 +90,15 @@ void ThreadPool::run(int64_t n, int64_t grain, Call call, const void* context) {
 void ThreadPool::work(uint32_t job, int thread) {
   while (true) {
     uint64_t state = state_.load(std::memory_order_acquire);
-    const Call call = call_.load(std::memory_order_relaxed);
-    const void* context = context_.load(std::memory_order_relaxed);
-    const int64_t n = n_.load(std::memory_order_relaxed);
-    const int64_t chunk = chunk_.load(std::memory_order_relaxed);
-    const uint32_t chunks = chunks_.load(std::memory_order_relaxed);
+    const Call call = call_.load(std::memory_order_acquire);
+    const void* context = context_.load(std::memory_order_acquire);
+    const int64_t n = n_.load(std::memory_order_acquire);
+    const int64_t chunk = chunk_.load(std::memory_order_acquire);
+    const uint32_t chunks = chunks_.load(std::memory_order_acquire);
     const auto index = static_cast<uint32_t>(state);
     if (state >> 32 != job || index >= chunks) return;
-    // Success: this job's chunk was not taken before, so the caller is still in run() and the fields above are this
-    // job's.
+    // Success: this job's chunk was not taken before, and the state was not closed when the fields were read, so they are this job's and
+    // the caller is still in run().
     if (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel, std::memory_order_relaxed)) continue;
     const int64_t begin = index * chunk;
     call(context, begin, std::min(n, begin + chunk), thread);

@@ -15,6 +15,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr int kMostSlots = 1 << 20;
 constexpr size_t kMostBatches = 16;  // iterations that a plan is judged by
 
 class Generate : public Command {
@@ -25,7 +26,8 @@ class Generate : public Command {
   void declare(CLI::App& app) override {
     statistics_.declare(app);
     app.add_option("--output_path", output_, "file to write, such as moe_load_balancer.yaml")->required();
-    app.add_option("--num_slots", slots_, "slots of all ranks together; default: the fewest that hold every expert");
+    app.add_option("--num_slots", slots_, "slots of all ranks together; default: the fewest that hold every expert")
+        ->check(CLI::Range(1, kMostSlots));
     app.add_option("--layer_updates_per_iter", updates_, "layers placed anew in a step; 0 keeps this placement")
         ->check(CLI::Range(0, 1 << 20));
     app.add_option("--nodes", nodes_, "hosts that the ranks are on: copies are laid where tokens come from");

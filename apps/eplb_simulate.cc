@@ -16,6 +16,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr int kMostSlots = 1 << 20;
+
 class Simulate : public Command {
  public:
   const char* name() const override { return "simulate"; }
@@ -26,8 +28,11 @@ class Simulate : public Command {
         ->required();
     app.add_option("--iter_start", range_.start, "first iteration; default: the first recorded");
     app.add_option("--iter_stop", range_.stop, "iteration to stop before; default: after the last recorded");
-    app.add_option("--ep_size", options_.grid.ep, "expert-parallel ranks")->required();
-    app.add_option("--num_slots", slots_, "slots of all ranks together; default: the fewest that hold every expert");
+    app.add_option("--ep_size", options_.grid.ep, "expert-parallel ranks")
+        ->required()
+        ->check(CLI::Range(0, kMostSlots));
+    app.add_option("--num_slots", slots_, "slots of all ranks together; default: the fewest that hold every expert")
+        ->check(CLI::Range(1, kMostSlots));
     app.add_option("--nodes", options_.grid.nodes, "hosts that the ranks are on");
     app.add_option("--groups", options_.groups, "groups of experts, to show the published hierarchical policy too");
     app.add_option("--batches", options_.batches, "batches that each layer is judged by")->check(CLI::Range(1, 100000));

@@ -67,7 +67,10 @@ std::map<int64_t, fs::path> rank_files(const fs::path& directory, StatisticsFile
 struct Key {
   int64_t iteration = 0;
   int64_t layer = 0;
-  auto operator<=>(const Key&) const = default;
+  bool operator==(const Key&) const = default;
+  bool operator<(const Key& other) const {
+    return iteration != other.iteration ? iteration < other.iteration : layer < other.layer;
+  }
 };
 
 std::optional<Key> parse_key(std::string_view name) {

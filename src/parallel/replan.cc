@@ -14,7 +14,8 @@
 namespace shoal {
 namespace {
 
-constexpr size_t kRanksTried = 3;    // of the heaviest, and of the lightest
+// Of the heaviest ranks, and of the lightest; more where those allow nothing, such as ranks that are heavy through one expert alone.
+constexpr size_t kRanksTried[] = {3, 12};
 constexpr size_t kExpertsTried = 3;  // of a heavy rank, for a further copy
 constexpr double kLeastGain = 1e-9;  // of the excess; less is rounding
 
@@ -110,9 +111,16 @@ class Search {
   }
 
   std::optional<Step> best_step(const Score& now, int64_t copies_left) {
+    for (const size_t ranks : kRanksTried) {
+      if (const std::optional<Step> best = best_step(now, copies_left, ranks)) return best;
+    }
+    return {};
+  }
+
+  std::optional<Step> best_step(const Score& now, int64_t copies_left, size_t ranks_tried) {
     std::optional<Step> best;
     double most = kLeastGain;
-    for (const Step& step : candidates()) {
+    for (const Step& step : candidates(ranks_tried)) {
       if (step.changes > copies_left) continue;
       const Step undo = undo_of(step);
       apply(step);
@@ -126,7 +134,7 @@ class Search {
   }
 
   // Exchanges between, and further copies on, the heaviest and lightest ranks of the mean loads.
-  std::vector<Step> candidates() {
+  std::vector<Step> candidates(size_t ranks_tried) {
     split_.reset(board_);
     const std::span<const int64_t> tokens = split_.split(mean_);
     std::copy(tokens.begin(), tokens.end(), tokens_of_slot_.begin());
@@ -135,7 +143,7 @@ class Search {
     std::iota(ranks.begin(), ranks.end(), 0);
     std::stable_sort(ranks.begin(), ranks.end(),
                      [&](int64_t a, int64_t b) { return tokens_of_rank_[a] > tokens_of_rank_[b]; });
-    const size_t tried = std::min(kRanksTried, ranks.size() / 2);
+    const size_t tried = std::min(ranks_tried, ranks.size() / 2);
     std::vector<Step> steps;
     for (size_t i = 0; i < tried; ++i) {
       for (size_t j = 0; j < tried; ++j) {

@@ -74,6 +74,17 @@ TEST(Replan, KeepsTheBudget) {
   }
 }
 
+// With experts in order; ranks that are heavy through one expert alone must not stop the others from being levelled.
+TEST(Replan, LevelsWhatWasNeverPlanned) {
+  std::mt19937_64 rng(8);
+  for (const auto& [ep, per_rank] : {std::pair{32, 9}, {16, 17}, {72, 4}}) {
+    const LayerLoads loads{lognormal_loads(256, 0.665, rng), {}};
+    const Replan replan = replan_placement(Placement::wrapped(256, int64_t{ep} * per_rank, ep), loads, {});
+    EXPECT_GT(replan.imbalance_before, 0.2);
+    EXPECT_LE(replan.imbalance_after, 0.05) << ep;
+  }
+}
+
 TEST(Replan, MovesOnlyWhatPays) {
   std::mt19937_64 rng(4);
   const std::vector<double> before = lognormal_loads(64, 0.8, rng);

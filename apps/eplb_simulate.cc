@@ -55,6 +55,8 @@ class Simulate : public Command {
         ->check(CLI::PositiveNumber);
     app.add_option("--window", window_, "iterations that make a workload of their own; default: all of a directory")
         ->check(CLI::NonNegativeNumber);
+    app.add_option("--drift", drift_, "after each directory comes the same with loads changed at random, such as 0.1")
+        ->check(CLI::Range(0.0, 5.0));
     app.add_flag("--pairs", pairs_, "switch from each workload to each other one, not only to the next");
     app.add_option("--svg", svg_, "file for a picture of rank loads by layer under each policy");
     app.add_flag("--json", json_, "one object: workloads, switches");
@@ -116,6 +118,8 @@ class Simulate : public Command {
       const std::string name = path.has_filename() ? path.filename() : path.parent_path().filename();
       std::vector<Workload> parts = make_workloads(name, recorded[i], window_, options_);
       std::move(parts.begin(), parts.end(), std::back_inserter(workloads));
+      if (drift_ > 0)
+        workloads.push_back(make_workload(name + " drifted", drifted(std::move(recorded[i]), drift_), options_));
     }
     return workloads;
   }
@@ -213,6 +217,7 @@ class Simulate : public Command {
   std::optional<double> expert_mb_;
   double link_gb_s_ = 50;
   int64_t window_ = 0;
+  double drift_ = 0;
   bool pairs_ = false;
   std::string svg_;
   bool json_ = false;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <numeric>
 
 #include "apps/eplb.h"
@@ -84,6 +85,8 @@ std::vector<std::vector<int64_t>> drawn_batches(const std::vector<double>& mean,
   return batches;
 }
 
+}  // namespace
+
 Workload make_workload(std::string name, const ExpertStatistics& statistics, const SimulationOptions& options) {
   Workload workload{.name = std::move(name), .layer_ids = statistics.layers, .layers = {}};
   std::mt19937_64 random(kSeed);
@@ -101,8 +104,6 @@ Workload make_workload(std::string name, const ExpertStatistics& statistics, con
   return workload;
 }
 
-}  // namespace
-
 std::vector<Workload> make_workloads(const std::string& name, const ExpertStatistics& statistics, int64_t window,
                                      const SimulationOptions& options) {
   const int64_t iterations = static_cast<int64_t>(statistics.counts.size());
@@ -117,6 +118,21 @@ std::vector<Workload> make_workloads(const std::string& name, const ExpertStatis
     workloads.push_back(make_workload(name + "[" + first + "]", part, options));
   }
   return workloads;
+}
+
+ExpertStatistics drifted(ExpertStatistics statistics, double sigma) {
+  std::mt19937_64 random(kSeed);
+  std::normal_distribution<double> normal(0, sigma);
+  for (size_t layer = 0; layer < statistics.layers.size(); ++layer) {
+    for (int64_t expert = 0; expert < statistics.counters; ++expert) {
+      const double factor = std::exp(normal(random));
+      for (auto& iteration : statistics.counts) {
+        int64_t& count = iteration[layer][expert];
+        count = std::llround(static_cast<double>(count) * factor);
+      }
+    }
+  }
+  return statistics;
 }
 
 const char* policy_name(Policy policy) {

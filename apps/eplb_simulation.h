@@ -36,9 +36,13 @@ struct Workload {
   std::vector<int64_t> layer_ids;
   std::vector<Layer> layers;
 };
+Workload make_workload(std::string name, const ExpertStatistics& statistics, const SimulationOptions& options);
 // One workload, or with `window` > 0 one of each so many iterations; what is left over at the end belongs to the last.
 std::vector<Workload> make_workloads(const std::string& name, const ExpertStatistics& statistics, int64_t window,
                                      const SimulationOptions& options);
+
+// The same, where each layer's experts have become more or less busy by factors exp(sigma x normal).
+ExpertStatistics drifted(ExpertStatistics statistics, double sigma);
 
 enum class Policy { kInOrder, kGreedy, kHierarchical, kShoal };
 const char* policy_name(Policy policy);

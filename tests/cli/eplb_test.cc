@@ -190,6 +190,14 @@ TEST(EplbSimulate, WindowsFollowEachOther) {
   EXPECT_LT(shown["shoal"], blind["shoal"]);
 }
 
+TEST(EplbSimulate, DriftFollowsItsWorkload) {
+  const json result =
+      eplb_json({"simulate", "--expert_statistic_path", kGo, "--ep_size", "4", "--num_slots", "40", "--drift", "0.1"});
+  ASSERT_EQ(result["switches"].size(), 3u);
+  EXPECT_EQ(result["switches"][0]["to"], "go drifted");
+  EXPECT_GT(result["switches"][1]["stale_mean_imbalance"], result["workloads"][3]["mean_imbalance"]);
+}
+
 TEST(EplbSimulate, NodesShowTheHierarchicalPolicy) {
   const json result = eplb_json({"simulate", "--expert_statistic_path", kGo, "--ep_size", "8", "--num_slots", "40",
                                  "--nodes", "2", "--groups", "4"});

@@ -66,8 +66,12 @@ std::vector<std::pair<std::string, std::string>> shoal_environment() {
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
     const size_t equals = text.find('=');
-    if (!text.starts_with("SHOAL_") || equals == std::string_view::npos) continue;
-    variables.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+    if (equals == std::string_view::npos) continue;
+    if (text.starts_with("SHOAL_")) {
+      variables.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+    } else if (text.starts_with("EXPERT_STATISTIC_")) {  // the reference's own names
+      variables.emplace_back("SHOAL_" + std::string(text.substr(0, equals)), text.substr(equals + 1));
+    }
   }
   std::sort(variables.begin(), variables.end());
   return variables;

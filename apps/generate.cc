@@ -123,9 +123,12 @@ class Generate : public Command {
     const std::vector<GenerationResult> results = engine.generate(prompts.ids, params_, on_output);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     for (size_t i = 0; i < results.size(); ++i) print(i, results[i], prompts, streaming);
+    const int64_t counted = engine.write_expert_statistics();
     if (!quiet_) {
       print_speed(engine, seconds);
       print_expert_load(engine);
+      print_expert_moves(engine);
+      print_statistics(engine, counted);
     }
     for (const GenerationResult& result : results)
       if (result.finish_reason == FinishReason::kError) throw EngineFailure(result.error);

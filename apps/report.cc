@@ -124,6 +124,31 @@ void print_expert_load(Engine& engine) {
   }
 }
 
+void print_expert_moves(const Engine& engine) {
+  const auto& balancer = engine.config().moe.load_balancer;
+  if (!balancer || balancer->layer_updates_per_iter == 0) return;
+  int64_t replica = 0;
+  for (const ExpertStatus& status : engine.expert_status()) {
+    double heaviest = 0, mean = 0;
+    for (const auto& [layer, by_rank] : status.by_ep_rank) {
+      heaviest += *std::max_element(by_rank.begin(), by_rank.end());
+      mean += std::accumulate(by_rank.begin(), by_rank.end(), 0.0) / static_cast<double>(by_rank.size());
+    }
+    print_line(fmt::format(
+        "moves    replica {}: {} layers placed anew, {} copies, {}, {} given up; {} plans, {:.1f} ms; longest wait of "
+        "a "
+        "step {:.2f} ms; recent max/mean by EP rank {:.2f}",
+        replica++, status.moves.layers, status.moves.copies, bytes_text(status.moves.bytes), status.moves.given_up,
+        status.plans, 1e3 * status.planning_seconds, status.longest_wait_ms, mean > 0 ? heaviest / mean : 1.0));
+  }
+}
+
+void print_statistics(const Engine& engine, int64_t steps) {
+  const ExpertStatisticConfig& config = engine.config().expert_statistic;
+  if (config.iter_range.empty() || !engine.spec().has_moe()) return;
+  print_line(fmt::format("counted  experts of {} steps of {}, in {}", steps, config.iter_range, config.path));
+}
+
 void LoadBar::update(int64_t done, int64_t total) {
   if (ended_ || total <= 0) return;
   const bool terminal = isatty(STDERR_FILENO) != 0;

@@ -24,6 +24,10 @@ void print_layout(const Engine& engine);
 void print_speed(const Engine& engine, double seconds);
 // Nothing for a model without experts.
 void print_expert_load(Engine& engine);
+// Nothing where experts cannot move.
+void print_expert_moves(const Engine& engine);
+// Nothing where no statistics were asked for; `steps` have been written.
+void print_statistics(const Engine& engine, int64_t steps);
 
 // A bar that is redrawn on a terminal; elsewhere a line now and then.
 class LoadBar {

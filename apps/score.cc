@@ -48,9 +48,12 @@ class Score : public Command {
     engine.score(prompts.ids,
                  [&](size_t index, const LogitRows& rows) { file->write(index, rows.first, rows.values); });
     file->commit();
+    const int64_t counted = engine.write_expert_statistics();
     if (!quiet_) {
       print_speed(engine, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
       print_expert_load(engine);
+      print_expert_moves(engine);
+      print_statistics(engine, counted);
     }
     return 0;
   }

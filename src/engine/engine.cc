@@ -11,6 +11,7 @@
 #include <random>
 
 #include "base/error.h"
+#include "engine/expert_recording.h"
 #include "engine/kv_budget.h"
 
 namespace shoal {
@@ -67,6 +68,8 @@ struct Engine::Waiter {
 Engine::Engine(const std::filesystem::path& model_dir, const EngineConfig& config, const EngineHooks& hooks)
     : setup_(set_up_model(model_dir, config, SetupFor::kRunning)), tokenizer_(hooks.tokenizer) {
   if (!tokenizer_ && std::filesystem::exists(model_dir / "tokenizer.json")) tokenizer_ = Tokenizer::load(model_dir);
+  if (setup_.spec.has_moe() && !config.expert_statistic.iter_range.empty())
+    start_statistics(config.expert_statistic.path, statistics_meta(setup_.spec), setup_.mesh.sizes().moe_expert);
   plan(hooks);
   if (hooks.on_planned) hooks.on_planned(*this);
   load(hooks);
@@ -167,6 +170,10 @@ void Engine::start_balancers() {
   }
   for (ExpertShelf& shelf : shelves)
     balancers_.push_back(std::make_shared<ExpertBalancer>(mesh, std::move(shelf), settings));
+  if (const std::string& range = setup_.config.expert_statistic.iter_range; !range.empty()) {
+    const StepRange steps = parse_step_range(range);
+    for (const auto& balancer : balancers_) balancer->record(steps.begin, steps.end);
+  }
 }
 
 void Engine::check_prompt(std::span<const int32_t> prompt, int64_t max_tokens) const {

@@ -90,6 +90,13 @@ class Engine {
   double prompt_tokens_per_second() const;
   double generated_tokens_per_second() const;
   ExpertLoads expert_loads();
+  // Counts of each step are kept from the next one on, for statistics files; at any time. Configured ranges (expert_statistic.iter_range)
+  // begin by themselves.
+  void start_expert_statistics();
+  // Stops, and writes what was kept; returns the number of steps. Error if the directory cannot be written.
+  int64_t stop_expert_statistics(const std::filesystem::path& directory);
+  // The same for the configured range and directory; 0 steps if none is configured.
+  int64_t write_expert_statistics();
   // Placement, recent loads and moves of each replica; empty for a model without routed experts.
   std::vector<ExpertStatus> expert_status() const;
 

@@ -9,6 +9,7 @@
 #include "base/json_file.h"
 #include "base/yaml.h"
 #include "engine/engine_config_reference.h"
+#include "engine/expert_recording.h"
 
 namespace shoal {
 namespace {
@@ -83,6 +84,7 @@ class Loader {
 
   EngineConfig finish() {
     read_load_balancer_file();
+    check_statistic();
     check_context();
     check_attention();
     check_grid();
@@ -223,6 +225,16 @@ class Loader {
     const bool follows = std::any_of(failed_.begin(), failed_.end(),
                                      [&](const std::string& name) { return text.find(name) != std::string::npos; });
     if (!follows) problem(text + set_by(text));
+  }
+
+  void check_statistic() {
+    const std::string& range = config_.expert_statistic.iter_range;
+    if (range.empty()) return;
+    try {
+      parse_step_range(range);
+    } catch (const Error& error) {
+      rule_problem(std::string("expert_statistic.iter_range: ") + error.what());
+    }
   }
 
   void check_context() {

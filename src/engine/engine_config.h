@@ -36,6 +36,11 @@ struct SchedulerConfig {
   std::string capacity_scheduler_policy = "GUARANTEED_NO_EVICT";
 };
 
+struct ExpertStatisticConfig {
+  std::string path = "expert_statistic";
+  std::string iter_range;  // "start-stop"; empty: nothing is recorded unless asked for while running
+};
+
 struct EngineConfig {
   int64_t data_parallel_size = 1;
   int64_t pipeline_parallel_size = 1;
@@ -55,6 +60,7 @@ struct EngineConfig {
   KvCacheConfig kv_cache;
   MoeConfig moe;
   SchedulerConfig scheduler;
+  ExpertStatisticConfig expert_statistic;
 
   std::string dtype = "auto";  // auto, float32, bfloat16
   std::string device = "cpu";

@@ -197,12 +197,25 @@ std::vector<Option> run_rows(EngineConfig& c) {
   };
 }
 
+std::vector<Option> statistic_rows(ExpertStatisticConfig& c) {
+  return {
+      {.name = "expert_statistic.iter_range",
+       .field = &c.iter_range,
+       .help =
+           "steps START-STOP of which the picks of each expert are written to files; also EXPERT_STATISTIC_ITER_RANGE"},
+      {.name = "expert_statistic.path",
+       .field = &c.path,
+       .help = "directory of these files; also EXPERT_STATISTIC_PATH"},
+  };
+}
+
 }  // namespace
 
 OptionTable engine_options(EngineConfig& config) {
   std::vector<Option> rows;
-  for (std::vector<Option> part : {grid_rows(config), module_rows(config), batch_rows(config),
-                                   kv_cache_rows(config.kv_cache), machine_rows(config), run_rows(config)}) {
+  for (std::vector<Option> part :
+       {grid_rows(config), module_rows(config), batch_rows(config), kv_cache_rows(config.kv_cache),
+        machine_rows(config), run_rows(config), statistic_rows(config.expert_statistic)}) {
     for (Option& row : part) rows.push_back(std::move(row));
   }
   return OptionTable(std::move(rows));

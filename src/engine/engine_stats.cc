@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the engine tells about its work: rates and expert loads.
+#include <limits>
+
 #include "engine/engine.h"
+#include "engine/expert_recording.h"
 
 namespace shoal {
 namespace {
@@ -42,6 +45,25 @@ double Engine::generated_tokens_per_second() const {
     if (stats.generation_seconds > 0) sum += static_cast<double>(stats.generated_tokens) / stats.generation_seconds;
   }
   return sum;
+}
+
+void Engine::start_expert_statistics() {
+  for (const auto& balancer : balancers_) balancer->record(0, std::numeric_limits<int64_t>::max());
+}
+
+int64_t Engine::stop_expert_statistics(const std::filesystem::path& directory) {
+  world_->on_all([](RankState&) {});  // what ended before this call has been counted
+  std::vector<std::vector<ExpertMeter::Counts>> recorded;
+  for (const auto& balancer : balancers_) {
+    balancer->record(0, 0);
+    recorded.push_back(balancer->take_recorded());
+  }
+  return write_recorded(directory, setup_.spec, mesh().sizes().moe_expert, recorded);
+}
+
+int64_t Engine::write_expert_statistics() {
+  const ExpertStatisticConfig& config = setup_.config.expert_statistic;
+  return config.iter_range.empty() ? 0 : stop_expert_statistics(config.path);
 }
 
 std::vector<ExpertStatus> Engine::expert_status() const {

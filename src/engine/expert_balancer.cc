@@ -37,28 +37,33 @@ ExpertBalancer::~ExpertBalancer() {
   if (planner_.joinable()) planner_.join();
 }
 
-std::shared_ptr<const ExpertStep> ExpertBalancer::next_step() {
+std::shared_ptr<const ExpertStep> ExpertBalancer::next_step(int64_t step) {
   if (!settings_.online) return nullptr;
   const std::lock_guard lock(mutex_);
   for (auto& [layer, target] : std::exchange(requests_, {})) mover_.request(layer, std::move(target));
-  auto step = mover_.next();
+  auto moves = mover_.next();
   std::erase_if(busy_, [&](int64_t layer) { return !requests_.contains(layer) && !mover_.moving(layer); });
-  if (step)
-    for (const LayerFlip& flip : step->flips) placements_[flip.layer] = flip.placement;
+  if (moves) {
+    for (const LayerFlip& flip : moves->flips) placements_[flip.layer] = flip.placement;
+    if (!moves->flips.empty()) flips_[step] = std::ssize(moves->flips);
+  }
   status_.moves = mover_.counts();
-  return step;
+  return moves;
 }
 
 void ExpertBalancer::report(const RankReport& report) {
   const std::lock_guard lock(mutex_);
-  const std::optional<StepRecord> record = meter_.add(report);
+  const Clock::time_point start = Clock::now();
+  std::optional<StepRecord> record = meter_.add(report);
+  const Clock::time_point now = Clock::now();
+  status_.counting_seconds += std::chrono::duration<double>(now - start).count();
   if (report.copies.seconds > 0 && report.copies.bytes > 0)
     copy_rate_ = 0.9 * copy_rate_ + 0.1 * static_cast<double>(report.copies.bytes) / report.copies.seconds;
   if (!record) return;
-  const Clock::time_point now = Clock::now();
   // An idle engine is no slow step.
-  const double seconds = std::min(1.0, std::chrono::duration<double>(now - std::exchange(last_step_, now)).count());
-  step_seconds_ = step_seconds_ == 0 ? seconds : 0.9 * step_seconds_ + 0.1 * seconds;
+  record->seconds = std::min(1.0, std::chrono::duration<double>(now - std::exchange(last_step_, now)).count());
+  if (const auto flips = flips_.extract(record->step)) record->flips = flips.mapped();
+  step_seconds_ = step_seconds_ == 0 ? record->seconds : 0.9 * step_seconds_ + 0.1 * record->seconds;
   status_.longest_wait_ms = std::max(status_.longest_wait_ms, 1e3 * record->wait_seconds);
   status_.steps.push_back(*record);
   if (status_.steps.size() > kStepsKept) status_.steps.pop_front();
@@ -76,9 +81,9 @@ ExpertStatus ExpertBalancer::status() const {
   return status;
 }
 
-void ExpertBalancer::record(bool on) {
+void ExpertBalancer::record(int64_t begin, int64_t end) {
   const std::lock_guard lock(mutex_);
-  meter_.record(on);
+  meter_.record(begin, end);
 }
 
 std::vector<ExpertMeter::Counts> ExpertBalancer::take_recorded() {

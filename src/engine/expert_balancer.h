@@ -34,6 +34,7 @@ struct ExpertStatus {
   MoveCounts moves;
   int64_t plans = 0;             // layers looked at
   double planning_seconds = 0;   // of the thread that plans
+  double counting_seconds = 0;   // of all ranks together, for loads and statistics
   double longest_wait_ms = 0;    // of a step for copies
   std::deque<StepRecord> steps;  // the last ones
 };
@@ -43,13 +44,14 @@ class ExpertBalancer {
   ExpertBalancer(const Mesh& mesh, ExpertShelf shelf, const BalancerSettings& settings);
   ~ExpertBalancer();
 
-  // Replica's thread, once a step: what the step carries; null: nothing.
-  std::shared_ptr<const ExpertStep> next_step();
+  // Replica's thread, for each step in order: what it carries; null: nothing.
+  std::shared_ptr<const ExpertStep> next_step(int64_t step);
   // Ranks' threads, after a step.
   void report(const RankReport& report);
   // Any thread.
   ExpertStatus status() const;
-  void record(bool on);
+  // Counts of steps begin <= i < end are kept until they are taken (ExpertMeter).
+  void record(int64_t begin, int64_t end);
   std::vector<ExpertMeter::Counts> take_recorded();
 
  private:
@@ -73,6 +75,7 @@ class ExpertBalancer {
   ExpertMeter meter_;
   std::map<int64_t, std::shared_ptr<const Placement>> placements_;
   std::map<int64_t, int64_t> planned_at_;      // picks of the layer at its last plan
+  std::map<int64_t, int64_t> flips_;           // of steps that are not complete
   std::set<int64_t> busy_;                     // layers that are asked for or move
   std::map<int64_t, Placement> requests_;      // for the replica's thread
   int64_t expert_bytes_ = 0;                   // largest slice of an expert on a rank

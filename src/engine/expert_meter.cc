@@ -26,7 +26,7 @@ int64_t ExpertMeter::picks(int64_t layer) const {
 
 std::optional<StepRecord> ExpertMeter::add(const RankReport& report) {
   Pending& pending = pending_[report.step];
-  if (pending.reports == 0 && recording_) {
+  if (pending.reports == 0 && record_begin_ <= report.step && report.step < record_end_) {
     pending.counts.emplace().step = report.step;
     pending.counts->by_home.resize(mesh_.sizes().moe_expert);
   }
@@ -67,24 +67,26 @@ void ExpertMeter::add_picks(Pending& pending, const RankReport& report) {
 }
 
 void ExpertMeter::finish(Pending& pending) {
-  double heaviest = 0, mean = 0;
+  StepRecord& record = pending.record;
   for (const auto& [layer, by_rank] : pending.by_rank) {
     const std::vector<int64_t>& by_expert = pending.by_expert.at(layer);
     const int64_t picks = std::accumulate(by_expert.begin(), by_expert.end(), int64_t{0});
-    pending.record.picks += picks;
+    record.picks += picks;
     picks_[layer] += picks;
-    heaviest += static_cast<double>(*std::max_element(by_rank.begin(), by_rank.end()));
-    mean += static_cast<double>(std::accumulate(by_rank.begin(), by_rank.end(), int64_t{0})) /
-            static_cast<double>(by_rank.size());
+    record.heaviest_picks += static_cast<double>(*std::max_element(by_rank.begin(), by_rank.end()));
+    record.mean_picks += static_cast<double>(std::accumulate(by_rank.begin(), by_rank.end(), int64_t{0})) /
+                         static_cast<double>(by_rank.size());
     const double keep = std::exp(-static_cast<double>(picks) / (kWindowPicks * static_cast<double>(by_expert.size())));
     decay_into(recent_[layer], by_expert, keep);
     decay_into(recent_by_rank_[layer], by_rank, keep);
   }
-  if (mean > 0) pending.record.imbalance = heaviest / mean - 1;
   if (pending.counts) recorded_.push_back(std::move(*pending.counts));
 }
 
-void ExpertMeter::record(bool on) { recording_ = on; }
+void ExpertMeter::record(int64_t begin, int64_t end) {
+  record_begin_ = begin;
+  record_end_ = end;
+}
 
 std::vector<ExpertMeter::Counts> ExpertMeter::take_recorded() { return std::exchange(recorded_, {}); }
 

@@ -27,10 +27,15 @@ struct RankReport {
 // Of one step, when every rank has reported it.
 struct StepRecord {
   int64_t step = 0;
-  int64_t picks = 0;     // of all layers
-  double imbalance = 0;  // sum over layers of the heaviest rank / sum of the mean rank, minus 1
+  int64_t picks = 0;          // of all layers
+  double heaviest_picks = 0;  // sum over layers of what the busiest EP rank computed
+  double mean_picks = 0;      // sum over layers of the mean over EP ranks
+  int64_t flips = 0;          // layers that changed their placement with it
   int64_t copied_bytes = 0;
   double wait_seconds = 0;  // that copies took on the rank where they took longest
+  double seconds = 0;       // since the step before was complete
+
+  double imbalance() const { return mean_picks > 0 ? heaviest_picks / mean_picks - 1 : 0; }
 };
 
 class ExpertMeter {
@@ -52,7 +57,8 @@ class ExpertMeter {
     int64_t step = 0;
     std::vector<std::map<int64_t, std::vector<int64_t>>> by_home;  // [ep]
   };
-  void record(bool on);
+  // Of steps begin <= i < end from now on; what is recorded already stays.
+  void record(int64_t begin, int64_t end);
   std::vector<Counts> take_recorded();  // whole steps, ascending
 
   static constexpr double kWindowPicks = 128;
@@ -73,7 +79,7 @@ class ExpertMeter {
   std::map<int64_t, Pending> pending_;
   std::map<int64_t, std::vector<double>> recent_, recent_by_rank_;
   std::map<int64_t, int64_t> picks_;
-  bool recording_ = false;
+  int64_t record_begin_ = 0, record_end_ = 0;
   std::vector<Counts> recorded_;
 };
 

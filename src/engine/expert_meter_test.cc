@@ -15,7 +15,7 @@ std::map<int64_t, LayerPicks> totals(std::vector<int64_t> by_expert, int64_t com
 
 TEST(ExpertMeter, AStepIsWhatAllRanksAddedInIt) {
   ExpertMeter meter(Mesh({.tensor = 2, .moe_expert = 2}));
-  meter.record(true);
+  meter.record(0, 100);
   EXPECT_FALSE(meter.add({.rank = 0, .step = 0, .totals = totals({3, 1}, 6), .copies = {.bytes = 10, .seconds = 0.5}}));
   EXPECT_FALSE(meter.add({.rank = 0, .step = 1, .totals = totals({4, 1}, 6), .copies = {}}));
   const auto first =
@@ -23,14 +23,14 @@ TEST(ExpertMeter, AStepIsWhatAllRanksAddedInIt) {
   ASSERT_TRUE(first);
   EXPECT_EQ(first->step, 0);
   EXPECT_EQ(first->picks, 8);
-  EXPECT_DOUBLE_EQ(first->imbalance, 6.0 / 4.0 - 1);
+  EXPECT_DOUBLE_EQ(first->imbalance(), 6.0 / 4.0 - 1);
   EXPECT_EQ(first->copied_bytes, 15);
   EXPECT_DOUBLE_EQ(first->wait_seconds, 0.5);
   EXPECT_THAT(meter.recent().at(3), ElementsAre(4.0, 4.0));
   const auto second = meter.add({.rank = 1, .step = 1, .totals = totals({1, 5}, 5), .copies = {}});
   ASSERT_TRUE(second);
   EXPECT_EQ(second->picks, 3);
-  EXPECT_DOUBLE_EQ(second->imbalance, 3.0 / 1.5 - 1);
+  EXPECT_DOUBLE_EQ(second->imbalance(), 3.0 / 1.5 - 1);
   EXPECT_EQ(meter.picks(3), 11);
   const auto recorded = meter.take_recorded();
   ASSERT_EQ(recorded.size(), 2u);

@@ -101,7 +101,8 @@ class Ranks {
 std::map<int, std::multiset<uintptr_t>> memory(const ExpertShelf& shelf) {
   std::map<int, std::multiset<uintptr_t>> result;
   for (const auto& [rank, room] : shelf.room)
-    for (const ExpertWeights& weights : room) result[rank].insert(reinterpret_cast<uintptr_t>(weights.gate_up.storage()));
+    for (const ExpertWeights& weights : room)
+      result[rank].insert(reinterpret_cast<uintptr_t>(weights.gate_up.storage()));
   for (const auto& [layer, held] : shelf.layers)
     for (const auto& [rank, slots] : held.slots)
       for (const ExpertWeights& weights : slots)

@@ -154,7 +154,7 @@ void Replica::launch(ScheduledStep step) {
   const int ranks = world_.mesh().replica_size();
   task->experts = experts_;
   task->first_rank = index_ * ranks;
-  if (experts_) task->step.plan.experts = experts_->next_step();
+  if (experts_) task->step.plan.experts = experts_->next_step(task->step.plan.step);
   const auto ranks_left = std::make_shared<std::latch>(ranks);
   in_flight_.push_back({.task = task, .ranks_left = ranks_left, .launched = Clock::now()});
   for (int rank = index_ * ranks; rank < (index_ + 1) * ranks; ++rank)

@@ -70,8 +70,9 @@ CopyReport run_copies(std::span<const std::shared_ptr<ExpertCopy>> copies, const
 // Routed picks of one layer on one rank since the start.
 struct LayerPicks {
   std::vector<int64_t>
-      by_expert;         // of the tokens that this rank counts: each token is counted on one rank of the stage
-  int64_t computed = 0;  // by this rank's slots, whoever counted them
+      by_expert;          // of the tokens that this rank counts: each token is counted on one rank of the stage
+  int64_t computed = 0;   // by this rank's slots, whoever counted them
+  int64_t most_rows = 0;  // that one call brought to this rank's slots
 };
 
 }  // namespace shoal

@@ -54,8 +54,11 @@ struct RankPlan {
   // weights and KV.
   int64_t activation_bytes(int64_t tokens, int64_t context) const;
   int64_t comm_bytes(int64_t tokens) const;
-  // Coefficients of the two bounds.
-  double activation_per_token = 0, activation_per_context = 0, comm_per_token = 0;
+  // Coefficients of the two bounds. A MoE call's memory counts with every token that may enter it, whatever rank is its home: each
+  // of them may pick this rank's experts.
+  double activation_per_token = 0, activation_per_context = 0, comm_per_token = 0, call_per_token = 0;
+  int64_t call_homes = 1;       // attention-DP groups whose tokens enter one call
+  int64_t call_max_tokens = 0;  // of one call; 0: no bound
 };
 
 // Groups of one rank; owned by the engine. Groups of size 1 are present too.

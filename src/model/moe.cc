@@ -204,6 +204,7 @@ Tensor MoeBlock::local_experts(const Tensor& y, const Routing& routing, const St
   const Tensor slots = slots_->local(routing.experts, backend);
   picks.computed += picks_in(slots, backend);
   const int64_t parts = calls(std::array{y.rows()});
+  picks.most_rows = std::max(picks.most_rows, (y.rows() + parts - 1) / parts);
   if (parts == 1) return backend.experts_sum({y, slots, routing.weights}, experts_);
   const Tensor result = backend.empty(DType::kF32, {y.rows(), hidden_});
   for (int64_t i = 0; i < parts; ++i) {
@@ -246,6 +247,7 @@ Tensor MoeBlock::exchange_call(const Tensor& y, const Routing& routing, const St
   const Dispatched work =
       exchange.dispatch(y, slots_->global(routing.experts, step.moe.comm(), backend), routing.weights);
   picks.computed += exchange.received_picks();
+  picks.most_rows = std::max(picks.most_rows, work.rows.rows());
   Tensor sum;
   if (step.deterministic) {
     const Tensor rows = exchange.combine_picks(backend.experts_rows({work.rows, work.slots, work.weights}, experts_));

@@ -78,7 +78,7 @@ void add_ends(RankPlan& plan, const Decoder& decoder, const BuildContext& build)
                    static_cast<double>(build.spec.vocab) * kF32 * (attn_tp - 1) / attn_tp);
 }
 
-// Widest set of rows that one layer holds at a time, in floats a token.
+// Widest set of rows that one layer holds at a time, in floats a token of this attention-DP group.
 double layer_activation(const DecoderLayer& layer, const BuildContext& build, int64_t heads, int64_t kv_heads) {
   const AttentionLayer& attention = layer.attention;
   const double hidden = static_cast<double>(build.spec.hidden);
@@ -88,19 +88,25 @@ double layer_activation(const DecoderLayer& layer, const BuildContext& build, in
     attention_floats += static_cast<double>(attention.mla->q_lora_rank * 2) +
                         3.0 * static_cast<double>(heads * (attention.mla->kv_lora_rank + attention.mla->rope_dim));
   double ffn_floats = static_cast<double>(layer.dense.ffn);
-  if (layer.moe) {
-    const double picks = static_cast<double>(layer.moe->top_k);
-    const double per_pick = hidden + static_cast<double>(layer.moe->ffn);
-    ffn_floats = static_cast<double>(layer.moe->shared_ffn + layer.moe->experts) + picks * per_pick + 3.0 * hidden;
-  }
+  if (layer.moe)
+    ffn_floats = static_cast<double>(layer.moe->shared_ffn + layer.moe->experts) +
+                 hidden * (build.options.deterministic ? 3.0 + static_cast<double>(layer.moe->top_k) : 3.0);
   return 4.0 * hidden + std::max(attention_floats, ffn_floats);
+}
+
+// Floats that a token takes on a rank that computes all of its picks.
+double call_activation(const MoeLayer& moe, int64_t hidden) {
+  return static_cast<double>(moe.top_k) * static_cast<double>(hidden + moe.ffn) + 2.0 * static_cast<double>(hidden);
 }
 
 }  // namespace
 
 int64_t RankPlan::activation_bytes(int64_t tokens, int64_t context) const {
+  int64_t call_tokens = tokens * call_homes;
+  if (call_max_tokens > 0) call_tokens = std::min(call_tokens, call_max_tokens);
   return static_cast<int64_t>(activation_per_token * static_cast<double>(tokens) +
-                              activation_per_context * static_cast<double>(context));
+                              activation_per_context * static_cast<double>(context) +
+                              call_per_token * static_cast<double>(call_tokens));
 }
 
 int64_t RankPlan::comm_bytes(int64_t tokens) const {
@@ -111,6 +117,8 @@ RankPlan make_rank_plan(const Decoder& decoder, const BuildContext& build, const
   RankPlan plan;
   plan.layers = decoder.layers();
   plan.weight_bytes = build.weights.bytes(backend);
+  plan.call_homes = build.mesh.sizes().attention_data;
+  plan.call_max_tokens = build.options.moe_max_num_tokens;
   double widest = 0.0;
   for (size_t i = 0; i < decoder.blocks().size(); ++i) {
     const int64_t index = plan.layers.begin + static_cast<int64_t>(i);
@@ -122,6 +130,8 @@ RankPlan make_rank_plan(const Decoder& decoder, const BuildContext& build, const
     plan.kv_bytes_per_token +=
         kv.kv_heads * (kv.k_dim + kv.v_dim) * static_cast<int64_t>(dtype_bytes(build.options.cache));
     widest = std::max(widest, layer_activation(layer, build, plan.heads, plan.kv_heads));
+    if (layer.moe)
+      plan.call_per_token = std::max(plan.call_per_token, call_activation(*layer.moe, build.spec.hidden) * kF32);
     if (layer.attention.mla)
       plan.activation_per_context =
           static_cast<double>(plan.heads * (2 * layer.attention.head_dim + 3 * layer.attention.v_dim)) * kF32;

@@ -96,7 +96,8 @@ void ReferenceBackend::fill_rows_from(const Matrix& matrix, int64_t row, int64_t
 void ReferenceBackend::copy_matrix(const Matrix& from, const Matrix& to, int64_t begin, int64_t bytes) {
   CHECK(from.spec() == to.spec());
   CHECK(0 <= begin && begin + bytes <= from.bytes());
-  const auto* source = reinterpret_cast<const std::byte*>(static_cast<const ReferenceMatrix*>(from.storage())->values.data());
+  const auto* source =
+      reinterpret_cast<const std::byte*>(static_cast<const ReferenceMatrix*>(from.storage())->values.data());
   auto* target = reinterpret_cast<std::byte*>(static_cast<ReferenceMatrix*>(to.storage())->values.data());
   std::copy_n(source + begin, bytes, target + begin);
 }

@@ -23,7 +23,8 @@ namespace {
 
 constexpr int64_t kPieceTokens = 96;
 constexpr int64_t kGenerated = 24;
-constexpr size_t kWindow = 24;  // steps over which an imbalance is taken
+constexpr size_t kFirst = 4;    // steps that count as right after a switch
+constexpr size_t kWindow = 12;  // steps over which it is judged whether the balancer has caught up
 
 struct Arguments {
   std::string model = "models/shoal-tiny", prompts;
@@ -129,17 +130,21 @@ double quantile(std::vector<double> values, double q) {
 }
 
 void print_balance(const Arguments& arguments, const Run& still, const Run& stay, const Run& move) {
-  fmt::print("imbalance (max/mean - 1 of picks over EP ranks, by step and layer), windows of {} steps\n", kWindow);
+  fmt::print(
+      "imbalance (max/mean - 1 of picks over EP ranks, by step and layer): of a domain without moves; with them, of "
+      "its first {} steps,\n"
+      "of its second half but the last tenth, and after how many steps {} steps first are within 15 % of that\n",
+      kFirst, kWindow);
   fmt::print("{:>10} {:>12} {:>12} {:>14} {:>12} {:>12}\n", "domain", "contiguous", "slots stay", "right after",
              "at the end", "steps to it");
   for (size_t d = 0; d < move.begins.size(); ++d) {
     const size_t begin = move.begins[d], end = d + 1 < move.begins.size() ? move.begins[d + 1] : move.steps.size();
-    const double last = imbalance(move.steps, begin + (end - begin) / 2, end);
+    const double last = imbalance(move.steps, begin + (end - begin) / 2, end - (end - begin) / 10);
     size_t caught = begin;
     while (caught + kWindow < end && imbalance(move.steps, caught, caught + kWindow) > last * 1.15) ++caught;
     fmt::print("{:>10} {:>12.3f} {:>12.3f} {:>14.3f} {:>12.3f} {:>12}\n", arguments.domains[d],
                imbalance(still.steps, begin, end), imbalance(stay.steps, begin, end),
-               imbalance(move.steps, begin, begin + kWindow), last, caught - begin);
+               imbalance(move.steps, begin, begin + kFirst), last, caught - begin);
   }
 }
 
@@ -176,6 +181,10 @@ int run(const Arguments& arguments) {
   fmt::print("\nmoved: {} layers, {} copies, {} bytes, {} given up; {} plans in {:.1f} ms; longest wait {:.3f} ms\n",
              status.moves.layers, status.moves.copies, status.moves.bytes, status.moves.given_up, status.plans,
              1e3 * status.planning_seconds, status.longest_wait_ms);
+  double seconds = 0;
+  for (const StepRecord& step : move.front().steps) seconds += step.seconds;
+  fmt::print("counting, all {} ranks together: {:.2f} % of one core's time over {} steps\n", arguments.ranks,
+             100 * status.counting_seconds / seconds, move.front().steps.size());
   bool same = true;
   for (const Run& other : move) same = same && other.tokens == contiguous.front().tokens;
   fmt::print("tokens of all runs {}\n", same ? "are identical" : "DIFFER");

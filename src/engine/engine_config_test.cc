@@ -228,6 +228,38 @@ TEST(EngineConfig, FeaturesToComeAreRefusedAsSuch) {
   }
 }
 
+TEST(EngineConfig, LoadBalancerInlineOrAsAFile) {
+  const EngineConfig inlined = load(
+      "moe_config:\n  load_balancer:\n    num_slots: 6\n    initial_global_assignments: {3: [0, 1, 2, 3, 0, -1]}\n"
+      "    layer_updates_per_iter: 2\n    max_stall_ms: 0.5\n");
+  ASSERT_TRUE(inlined.moe.load_balancer.has_value());
+  EXPECT_EQ(inlined.moe.load_balancer->num_slots, 6);
+  EXPECT_EQ(inlined.moe.load_balancer->layer_updates_per_iter, 2);
+  EXPECT_EQ(inlined.moe.load_balancer->max_stall_ms, 0.5);
+  EXPECT_THAT(inlined.moe.load_balancer->initial_global_assignments.at(3), ElementsAre(0, 1, 2, 3, 0, -1));
+  const std::filesystem::path path = std::filesystem::temp_directory_path() / ("slots_" + std::to_string(::getpid()));
+  std::ofstream(path) << "num_slots: 8\nnum_slots: 9\n";
+  // The flag's file goes before the keys given inline.
+  const EngineConfig from_file = load("moe_config: {load_balancer: {num_slots: 6}}\n", {},
+                                      {{"moe_config.load_balancer", path.string(), "--moe-load-balancer"}});
+  EXPECT_EQ(from_file.moe.load_balancer->num_slots, 9);
+  EXPECT_THAT(from_file.notices, ElementsAre(HasSubstr("num_slots is given on lines 1 and 2")));
+  std::filesystem::remove(path);
+  EXPECT_FALSE(load("moe_config: {load_balancer: null}\n").moe.load_balancer.has_value());
+}
+
+TEST(EngineConfig, WrongLoadBalancersAreRefusedWithEverythingElse) {
+  const std::string text = error_of(
+      "max_batch_size: 0\nmoe_config:\n  load_balancer:\n    num_slot: 6\n    layer_updates_per_iter: -1\n"
+      "expert_statistic: {iter_range: 7}\n");
+  EXPECT_EQ(problem_count(text), 4u) << text;
+  for (const char* part : {"max_batch_size is '0'", "unknown key num_slot (F:4); the nearest known is num_slots",
+                           "layer_updates_per_iter is '-1' (F:5)", "'7' is no range of steps"})
+    EXPECT_THAT(text, HasSubstr(part));
+  EXPECT_THAT(error_of("", {{"SHOAL_MOE_LOAD_BALANCER", "/nowhere.yaml"}}),
+              AllOf(HasSubstr("/nowhere.yaml"), HasSubstr("SHOAL_MOE_LOAD_BALANCER")));
+}
+
 TEST(EngineConfig, UnknownKeysNameTheNearest) {
   const std::string text = error_of(
       "tensor_paralel_size: 4\ntp_size: 4\nmax_tokens: 5\nkv_cache_config:\n  tokens_per_blok: 32\ncuda_graph_conf: "

@@ -90,7 +90,13 @@ MoeBlock::Expert MoeBlock::declare_expert(int64_t expert, WeightTable& weights) 
                 weights.local(hidden), weights.compute()),
             weights.row(name + layer_.down_proj, hidden, ffn)};
   }
-  // Stacked [experts, in, out]; gate and up are halves or alternating columns of one tensor.
+  return declare_stacked(expert, weights);
+}
+
+// Stacked [experts, in, out]; gate and up are halves or alternating columns of one tensor.
+MoeBlock::Expert MoeBlock::declare_stacked(int64_t expert, WeightTable& weights) const {
+  const std::string& block = experts_block_;
+  const Dim hidden{"hidden", hidden_}, ffn{"moe ffn", layer_.ffn, 1, Cut::kMoeTp};
   const bool pairs = layer_.storage == ExpertStorage::kStackedPairs;
   const Range rows = weights.local(ffn);
   MatrixSource gate{.tensor = block + ".gate_up_proj",

@@ -63,6 +63,7 @@ class MoeBlock {
 
  private:
   Expert declare_expert(int64_t expert, WeightTable& weights) const;
+  Expert declare_stacked(int64_t expert, WeightTable& weights) const;
   Routing route(const Tensor& y, Backend& backend) const;
   Tensor reduced(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const;
   Tensor local_experts(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const;

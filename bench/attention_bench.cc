@@ -2,17 +2,15 @@
 // Attention through the backend's own interface. Arguments: bf16 (the cache's dtype), threads. Prefill: 512 new positions of one
 // sequence, 8 KV heads of 128, two query heads each. Decode: one position of each of 32 sequences of 1024, the same heads; and of 4
 // sequences of 2048 over a latent cache (128 heads, 576 and 512 wide). Long: one position of one sequence of 32768.
-// Counters are of the fastest call: GF_s counts visible positions only; of_f32 is its share of the f32 rate and of_read the share of
-// memory bandwidth that reading the cache once takes, both measured just before.
+// Counters: beside_peaks.h; arithmetic counts visible positions only and is held against the f32 rate, bytes are those of the cache, once.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 #include <thread>
 
 #include "backend/factory.h"
-#include "machine.h"
+#include "beside_peaks.h"
 
 namespace shoal {
 namespace {
@@ -75,31 +73,22 @@ std::vector<SequenceSpan> spans_of(const Workload& work) {
 void run_attention(benchmark::State& state, const Workload& work) {
   const DType dtype = state.range(0) != 0 ? DType::kBF16 : DType::kF32;
   const int threads = static_cast<int>(state.range(1));
-  const auto backend = make_backend({.device = "cpu", .isa = "", .threads = threads, .cores = {}});
+  const auto backend = make_backend({.device = "cpu", .isa = bench::isa_under_test(), .threads = threads, .cores = {}});
   const KvLayer layer = fill_cache(*backend, work, dtype);
   const std::vector<SequenceSpan> spans = spans_of(work);
   const Tensor q = some_rows(*backend, work.sequences * work.rows, work.heads, work.k_dim);
   const AttentionSpec spec = {.scale = 0.1f, .v_dim = work.v_dim};
-  const bench::Peaks peaks = bench::measure_peaks(threads);
-  double best = 1e30;
-  for (auto _ : state) {
-    const auto start = std::chrono::steady_clock::now();
-    benchmark::DoNotOptimize(backend->attention(q, layer, spans, spec));
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    state.SetIterationTime(seconds);
-    best = std::min(best, seconds);
-  }
-  state.counters["GF_s"] = 1e-9 * work.flops() / best;
-  state.counters["of_f32"] = 1e-9 * work.flops() / best / peaks.f32_gflop_s;
-  state.counters["GB_s"] = 1e-9 * work.cache_elements() * static_cast<double>(dtype_bytes(dtype)) / best;
-  state.counters["of_read"] = state.counters["GB_s"] / peaks.read_gb_s;
+  const bench::Work all{.bytes = work.cache_elements() * static_cast<double>(dtype_bytes(dtype)),
+                        .flops = work.flops()};
+  bench::run_beside_peaks(state, threads, {all}, false,
+                          [&] { benchmark::DoNotOptimize(backend->attention(q, layer, spans, spec)); });
 }
 
 void cases(benchmark::internal::Benchmark* bench) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   for (const int threads : {1, cores})
     for (const int bf16 : {0, 1}) bench->Args({bf16, threads});
-  bench->ArgNames({"bf16", "threads"})->UseManualTime()->MinTime(0.3)->Unit(benchmark::kMicrosecond);
+  bench->ArgNames({"bf16", "threads"})->UseManualTime()->Iterations(31)->Unit(benchmark::kMicrosecond);
 }
 
 // sequences, rows, context, heads, kv_heads, k_dim, v_dim

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dense products through the backend's own interface, weights cold (more copies than any cache holds, in turn). Arguments: rows, out, in,
-// threads. Counters are of the fastest call: GF_s and GB_s (of weights), and their shares of the machine's peaks measured just before.
+// Dense products through the backend's own interface. Arguments: rows, out, in, threads. Counters: beside_peaks.h; the bytes are those of
+// the weights.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <thread>
 
 #include "backend/factory.h"
-#include "machine.h"
+#include "beside_peaks.h"
 
 namespace shoal {
 namespace {
@@ -24,42 +23,34 @@ std::vector<float> some_values(int64_t count) {
   return values;
 }
 
-struct Shape4 {
-  int64_t rows, out, in;
-  int threads;
+struct Case {
+  DType dtype;
+  MatrixKind kind;
+  bool cold;  // more copies of the weights than any cache holds, in turn; else one
 };
 
-void run_gemm(benchmark::State& state, DType dtype, MatrixKind kind) {
-  const Shape4 shape{state.range(0), state.range(1), state.range(2), static_cast<int>(state.range(3))};
-  const auto backend = make_backend({.device = "cpu", .isa = "", .threads = shape.threads, .cores = {}});
+void run_gemm(benchmark::State& state, const Case& which) {
+  const int64_t rows = state.range(0), out = state.range(1), in = state.range(2);
+  const int threads = static_cast<int>(state.range(3));
+  const auto backend = make_backend({.device = "cpu", .isa = bench::isa_under_test(), .threads = threads, .cores = {}});
   const MatrixSpec spec{
-      .out = shape.out, .in = shape.in, .kind = kind, .dtype = dtype, .k_slice = {0, shape.in}, .k_total = shape.in};
+      .out = out, .in = in, .kind = which.kind, .dtype = which.dtype, .k_slice = {0, in}, .k_total = in};
   const int64_t bytes = backend->matrix_bytes(spec);
-  const std::vector<float> values = some_values(shape.out * shape.in);
-  std::vector<Matrix> weights(static_cast<size_t>(std::max<int64_t>(kColdBytes / bytes, 1)));
+  const std::vector<float> values = some_values(out * in);
+  std::vector<Matrix> weights(static_cast<size_t>(which.cold ? std::max<int64_t>(kColdBytes / bytes, 1) : 1));
   for (Matrix& matrix : weights) {
     matrix = backend->new_matrix(spec);
-    backend->fill_rows(matrix, 0, shape.out, values);
+    backend->fill_rows(matrix, 0, out, values);
   }
-  const std::vector<float> rows = some_values(shape.rows * shape.in);
-  const Tensor x = backend->from_host(std::span<const float>(rows), {shape.rows, shape.in});
-  const bench::Peaks peaks = bench::measure_peaks(shape.threads);
-  double best = 1e30;
+  const std::vector<float> x_values = some_values(rows * in);
+  const Tensor x = backend->from_host(std::span<const float>(x_values), {rows, in});
+  const bench::Work work{.bytes = which.cold ? static_cast<double>(bytes) : 0.0,
+                         .flops = 2.0 * static_cast<double>(rows * out * in)};
   size_t next = 0;
-  for (auto _ : state) {
-    const auto start = std::chrono::steady_clock::now();
+  bench::run_beside_peaks(state, threads, {work}, which.dtype == DType::kBF16, [&] {
     benchmark::DoNotOptimize(backend->matmul(x, weights[next], Tensor()));
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    state.SetIterationTime(seconds);
-    best = std::min(best, seconds);
     next = (next + 1) % weights.size();
-  }
-  const double gflops = 2e-9 * static_cast<double>(shape.rows * shape.out * shape.in) / best;
-  const double gbytes = 1e-9 * static_cast<double>(bytes) / best;
-  state.counters["GF_s"] = gflops;
-  state.counters["of_dot"] = gflops / (dtype == DType::kF32 ? peaks.f32_gflop_s : peaks.bf16_gflop_s);
-  state.counters["GB_s"] = gbytes;
-  state.counters["of_read"] = gbytes / peaks.read_gb_s;
+  });
 }
 
 void shapes(benchmark::internal::Benchmark* bench) {
@@ -69,12 +60,13 @@ void shapes(benchmark::internal::Benchmark* bench) {
     for (const int64_t rows : {1, 8, 64}) bench->Args({rows, 768, 1024, threads});
     for (const int64_t rows : {1, 16, 512}) bench->Args({rows, 1024, 3072, threads});
   }
-  bench->ArgNames({"rows", "out", "in", "threads"})->UseManualTime()->MinTime(0.2)->Unit(benchmark::kMicrosecond);
+  bench->ArgNames({"rows", "out", "in", "threads"})->UseManualTime()->Iterations(31)->Unit(benchmark::kMicrosecond);
 }
 
-BENCHMARK_CAPTURE(run_gemm, column_bf16, DType::kBF16, MatrixKind::kColumn)->Apply(shapes);
-BENCHMARK_CAPTURE(run_gemm, row_bf16, DType::kBF16, MatrixKind::kRow)->Apply(shapes);
-BENCHMARK_CAPTURE(run_gemm, column_f32, DType::kF32, MatrixKind::kColumn)->Apply(shapes);
+BENCHMARK_CAPTURE(run_gemm, column_bf16, Case{DType::kBF16, MatrixKind::kColumn, true})->Apply(shapes);
+BENCHMARK_CAPTURE(run_gemm, column_bf16_hot, Case{DType::kBF16, MatrixKind::kColumn, false})->Apply(shapes);
+BENCHMARK_CAPTURE(run_gemm, row_bf16, Case{DType::kBF16, MatrixKind::kRow, true})->Apply(shapes);
+BENCHMARK_CAPTURE(run_gemm, column_f32, Case{DType::kF32, MatrixKind::kColumn, true})->Apply(shapes);
 
 }  // namespace
 }  // namespace shoal

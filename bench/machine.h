@@ -1,17 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
-// What this machine can do right now: the denominators of every figure that the benchmarks print. Measured again before each benchmark,
-// because shared machines drift by the minute. Each is the best of several short runs on all `threads` at once.
+// What this machine can do right now: the denominators of every figure that the benchmarks print. Shared machines drift by the second, so
+// PeakMeter takes samples of a few milliseconds that a benchmark puts between calls of what it times (beside_peaks.h).
 #pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "backend/cpu/thread_pool.h"
 
 namespace shoal::bench {
 
+// The instruction-set path to measure: the environment's SHOAL_BENCH_ISA, or "" for the best one here.
+std::string isa_under_test();
+
+// Arithmetic is that of the path under test.
 struct Peaks {
-  double read_gb_s = 0;     // one stream a thread over memory that no cache holds
+  double read_gb_s = 0;     // memory that no cache holds, by the access pattern that was fastest here
   double copy_gb_s = 0;     // bytes copied (read and written once each) of the same memory
   double f32_gflop_s = 0;   // independent fused multiply-adds of the widest vectors
   double bf16_gflop_s = 0;  // what bf16 products can reach: the pair instruction where there is one, else f32's rate
 };
 
+class PeakMeter {
+ public:
+  // Takes 256 MiB a thread, and tries the access patterns.
+  explicit PeakMeter(int threads);
+  // All threads at once, everything measured once; copying only if asked for.
+  Peaks sample(bool copy = false);
+
+ private:
+  double read_gb_s();
+  double copy_gb_s();
+  double gflop_s(void (*dot)(), int flops);
+  std::byte* next_window();
+
+  ThreadPool pool_;
+  int64_t threads_;
+  std::shared_ptr<std::byte> memory_;
+  size_t windows_;
+  size_t next_ = 0;
+  int64_t streams_ = 1;
+};
+
+// The best of several samples.
 Peaks measure_peaks(int threads);
 
 }  // namespace shoal::bench

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // A layer's routed experts, 64 of them, top-8, hidden 1024, intermediate 384, random routing: gate/up, activation, down, weighted sum.
-// Arguments: tokens, threads. The bound is the sum over the experts hit of the larger of their reading and their arithmetic at the peaks
-// measured just before; of_bound is the bound over the fastest call's time.
+// Arguments: tokens, threads. Counters: beside_peaks.h; the bound is the sum over the experts hit of the larger of their reading and their
+// arithmetic.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <random>
 #include <thread>
 
 #include "backend/factory.h"
-#include "machine.h"
+#include "beside_peaks.h"
 
 namespace shoal {
 namespace {
@@ -53,21 +52,19 @@ Routes random_routes(int64_t tokens) {
   return routes;
 }
 
-double bound_seconds(const Routes& routes, const bench::Peaks& peaks) {
-  double seconds = 0;
+// Each expert that is hit.
+std::vector<bench::Work> work_of(const Routes& routes) {
   const double weights = 3.0 * static_cast<double>(kHidden * kFfn);
-  for (const int64_t rows : routes.rows_of_expert) {
-    if (rows == 0) continue;
-    const double reading = 2 * weights / (peaks.read_gb_s * 1e9);
-    seconds += std::max(reading, 2 * weights * static_cast<double>(rows) / (peaks.bf16_gflop_s * 1e9));
-  }
-  return seconds;
+  std::vector<bench::Work> parts;
+  for (const int64_t rows : routes.rows_of_expert)
+    if (rows > 0) parts.push_back({.bytes = 2 * weights, .flops = 2 * weights * static_cast<double>(rows)});
+  return parts;
 }
 
 void run_moe(benchmark::State& state) {
   const int64_t tokens = state.range(0);
   const int threads = static_cast<int>(state.range(1));
-  const auto backend = make_backend({.device = "cpu", .isa = "", .threads = threads, .cores = {}});
+  const auto backend = make_backend({.device = "cpu", .isa = bench::isa_under_test(), .threads = threads, .cores = {}});
   const ExpertMatrices experts = random_experts(*backend);
   const Routes routes = random_routes(tokens);
   const std::vector<float> x(static_cast<size_t>(tokens * kHidden), 0.25f);
@@ -75,19 +72,8 @@ void run_moe(benchmark::State& state) {
   const ExpertBatch batch{.rows = backend->from_host(std::span<const float>(x), {tokens, kHidden}),
                           .slots = backend->from_host(std::span<const int32_t>(routes.slots), {tokens, kTopK}),
                           .weights = backend->from_host(std::span<const float>(weights), {tokens, kTopK})};
-  const double bound = bound_seconds(routes, bench::measure_peaks(threads));
-  double best = 1e30;
-  for (auto _ : state) {
-    const auto start = std::chrono::steady_clock::now();
-    benchmark::DoNotOptimize(backend->experts_sum(batch, experts));
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    state.SetIterationTime(seconds);
-    best = std::min(best, seconds);
-  }
-  state.counters["best_ms"] = best * 1e3;
-  state.counters["bound_ms"] = bound * 1e3;
-  state.counters["of_bound"] = bound / best;
-  state.counters["GF_s"] = 6e-9 * static_cast<double>(tokens * kTopK * kHidden * kFfn) / best;
+  bench::run_beside_peaks(state, threads, work_of(routes), true,
+                          [&] { benchmark::DoNotOptimize(backend->experts_sum(batch, experts)); });
 }
 
 void batches(benchmark::internal::Benchmark* bench) {
@@ -95,7 +81,7 @@ void batches(benchmark::internal::Benchmark* bench) {
   for (const int threads : {1, cores}) {
     for (const int64_t tokens : {1, 8, 32, 128, 512}) bench->Args({tokens, threads});
   }
-  bench->ArgNames({"tokens", "threads"})->UseManualTime()->MinTime(0.4)->Unit(benchmark::kMillisecond);
+  bench->ArgNames({"tokens", "threads"})->UseManualTime()->Iterations(31)->Unit(benchmark::kMicrosecond);
 }
 
 BENCHMARK(run_moe)->Apply(batches);

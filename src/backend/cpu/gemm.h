@@ -10,14 +10,13 @@
 
 namespace shoal {
 
-// A stretch of the sum over k. The chain goes on from slot `slot` (or starts at 0), is then added to the `combines` slots below it,
-// nearest first, and is kept in slot `slot - combines`. After the last step slot 0 has the product.
+// A stretch of the sum over k: a chain from 0, then added to the `combines` slots below `slot`, nearest first, and kept in slot
+// `slot - combines`. After the last step slot 0 has the product. Kernels cut steps further and resume the chain.
 struct GemmStep {
   int32_t begin = 0;  // units
   int32_t end = 0;
   int16_t slot = 0;
   int16_t combines = 0;
-  bool resumes = false;
 };
 
 // A contiguous range of source k and the unit where it starts; padded with zeros to whole units.
@@ -33,10 +32,8 @@ struct PackedPanels {
   int64_t panels = 0;
   int64_t columns = 0;  // outputs; for gated products pairs of (gate, up)
   bool bf16 = true;
-  const GemmStep* whole = nullptr;  // longest steps, for few rows
-  int32_t whole_steps = 0;
-  const GemmStep* blocked = nullptr;  // cut so that a step's weights stay in the first-level cache
-  int32_t blocked_steps = 0;
+  const GemmStep* steps = nullptr;  // contiguous, from unit 0 on
+  int32_t step_count = 0;
 };
 
 // out[r][c] = sum over k of a[r][k] * w[c][k] (+ bias[c]); gated: act of the two sums of (gate, up) pair c, with bias[c] and
@@ -56,9 +53,13 @@ struct GemmProduct {
   float limit = 0.0f;
 };
 
-// Rows [row, row + rows) of one panel; rows <= row_block.
+constexpr int kGemmPanels = 4;
+
+// Rows [row, row + rows) of panels [panel, panel + panels): one panel and at most row_block rows, or 1, 2 or kGemmPanels of them and at most
+// group_rows rows. Panels of a group are read side by side, which memory serves faster than one stream.
 struct GemmBlock {
   int64_t panel = 0;
+  int64_t panels = 1;
   int64_t row = 0;
   int64_t rows = 0;
   float* scratch = nullptr;  // scratch_floats
@@ -78,10 +79,9 @@ constexpr int kGemmSlots = 5;  // a tree of eight segments needs four, one more 
 
 struct GemmKernels {
   int panel_columns;
-  int row_tile;         // rows of the register tile
-  int row_block;        // most rows of one GemmBlock
-  int block_units_f32;  // units of a step of `blocked`
-  int block_units_bf16;
+  int row_tile;             // rows of the register tile
+  int row_block;            // most rows of one GemmBlock
+  int group_rows;           // most rows where it has several panels
   int scratch_floats;       // per thread
   int words_per_unit_bf16;  // of an activation row: 2 where products are f32, 1 where bf16 pairs are multiplied
   void (*multiply)(const GemmProduct& product, const GemmBlock& block);

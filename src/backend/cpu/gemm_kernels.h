@@ -10,7 +10,7 @@ namespace shoal::SHOAL_ISA {
 namespace {
 
 // [units][columns] pairs to [2 * units][columns] f32.
-void unpack(const uint32_t* w, int64_t units, float* out) {
+void widen(const uint32_t* w, int64_t units, float* out) {
   for (int64_t unit = 0; unit < units; ++unit, w += kColumns, out += 2 * kColumns) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
@@ -38,10 +38,10 @@ SHOAL_INLINE F32x16 finish(const GemmProduct& p, const float* sums, const float*
   return activate(x, up, p.clamped_swish, p.limit);
 }
 
-// Finished sums [rows][kColumns] to the output.
-void write_out(const GemmProduct& p, const GemmBlock& block, const float* sums) {
+// Finished sums [rows][kColumns] of one panel to the output.
+void write_out(const GemmProduct& p, const GemmBlock& block, int64_t panel, const float* sums) {
   const int64_t width = p.gated ? kColumns / 2 : kColumns;
-  const int64_t first = block.panel * width;
+  const int64_t first = panel * width;
   const int64_t n = p.w.columns - first < width ? p.w.columns - first : width;
   const float* bias = p.bias ? p.bias + first : nullptr;
   for (int64_t r = 0; r < block.rows; ++r, sums += kColumns) {
@@ -51,47 +51,87 @@ void write_out(const GemmProduct& p, const GemmBlock& block, const float* sums) 
   }
 }
 
+// Units [begin, end) of all panels of a block.
+struct Strip {
+  int64_t begin;
+  int64_t end;
+  int slot;
+  int combines;
+  bool resumes;
+};
+
+// What to fetch during a strip: the next one, in as many streams as a unit has lines, from all panels of a group side by side. Returns how
+// far the first panel's part of each stream goes.
+int64_t plan_fetching(const GemmProduct& p, const GemmBlock& block, const Strip& strip, Tile& tile) {
+  const int64_t panel_bytes = p.w.panel_words * 4;
+  const int64_t units = strip.end - strip.begin;
+  const bool last = strip.end * kColumns == p.w.panel_words;
+  tile.ahead = reinterpret_cast<const char*>(p.w.data) + block.panel * panel_bytes +
+               (last ? block.panels * panel_bytes : strip.end * kColumns * 4);
+  tile.ahead_step = kLine;
+  if (kUnitLines < block.panels) return panel_bytes;
+  for (int64_t l = 0; l < kUnitLines; ++l)
+    tile.line[l] = l % block.panels * panel_bytes + l / block.panels * (block.panels * units * kLine);
+  return units * kLine;
+}
+
+// A strip of bf16 weights as f32, then as FloatUnits.
+void run_widened(Tile tile, int64_t rows, float* widened) {
+  widen(tile.w, tile.units, widened);
+  tile.w = reinterpret_cast<const uint32_t*>(widened);
+  tile.units *= 2;
+  tile.ahead_step /= 2;
+  run_tiles<FloatUnit>(tile, rows, kTileRows);
+}
+
+void multiply_strip(const GemmProduct& p, const GemmBlock& block, const Strip& strip, const uint32_t* const* rows) {
+  Tile tile{.rows = rows,
+            .row_offset = strip.begin * (p.w.bf16 ? Bf16Unit::kRowWords : FloatUnit::kRowWords),
+            .w = p.w.data + block.panel * p.w.panel_words + strip.begin * kColumns,
+            .units = strip.end - strip.begin,
+            .sums = block.scratch + strip.slot * kSlotFloats,
+            .combines = strip.combines,
+            .resumes = strip.resumes,
+            .ahead = nullptr,
+            .ahead_step = 0,
+            .line = {},
+            .first_line = 0,
+            .last_line = 0};
+  const int64_t ahead_of_panel = plan_fetching(p, block, strip, tile);
+  for (int64_t panel = 0; panel < block.panels; ++panel) {
+    if (!p.w.bf16) {
+      run_tiles<FloatUnit>(tile, block.rows, kTileRows);
+    } else if (!kPairs && block.rows > kDirectRows) {
+      run_widened(tile, block.rows, block.scratch + kGemmSlots * kSlotFloats);
+    } else {
+      run_tiles<Bf16Unit>(tile, block.rows, kTallRows);
+    }
+    tile.w += p.w.panel_words;
+    tile.sums += block.rows * kColumns;
+    tile.ahead += ahead_of_panel;
+  }
+}
+
 void multiply(const GemmProduct& p, const GemmBlock& block) {
   const uint32_t* rows[kRowBlock];
   for (int64_t r = 0; r < block.rows; ++r) {
     const int64_t row = block.row + r;
     rows[r] = p.a + (p.a_index ? p.a_index[row] : row) * p.a_stride;
   }
-  const uint32_t* panel = p.w.data + block.panel * p.w.panel_words;
-  float* const unpacked = block.scratch + kGemmSlots * kSlotFloats;
-  const bool one_tile = block.rows <= kTileRows;
-  const bool unpacks = !kPairs && p.w.bf16 && block.rows > kUnpackTiles * kTileRows;
-  const GemmStep* const steps = one_tile ? p.w.whole : p.w.blocked;
-  const int32_t count = one_tile ? p.w.whole_steps : p.w.blocked_steps;
-  for (int32_t s = 0; s < count; ++s) {
-    const GemmStep& step = steps[s];
-    const int64_t units = step.end - step.begin;
-    Tile tile{.rows = rows,
-              .row_offset = step.begin,
-              .w = panel + int64_t{step.begin} * kColumns,
-              .units = units,
-              .sums = block.scratch + step.slot * kSlotFloats,
-              .combines = step.combines,
-              .resumes = step.resumes,
-              .ahead = nullptr,
-              .ahead_step = kColumns * 4,
-              .lines = 0};
-    tile.ahead = reinterpret_cast<const char*>(tile.w) + (one_tile ? kPrefetchBytes : units * kColumns * 4);
-    if (!p.w.bf16) {
-      run_tiles<FloatUnit>(tile, block.rows);
-    } else if (unpacks) {
-      unpack(tile.w, tile.units, unpacked);
-      tile.w = reinterpret_cast<const uint32_t*>(unpacked);
-      tile.units *= 2;
-      tile.row_offset *= 2;
-      tile.ahead_step /= 2;
-      run_tiles<FloatUnit>(tile, block.rows);
-    } else {
-      tile.row_offset *= Bf16Unit::kRowWords;
-      run_tiles<Bf16Unit>(tile, block.rows);
-    }
+  const int64_t most = block.rows <= kTileRows ? kOneTileUnits : p.w.bf16 ? kUnitsBf16 : kUnitsF32;
+  for (int32_t s = 0; s < p.w.step_count; ++s) {
+    const GemmStep& step = p.w.steps[s];
+    Strip strip{.begin = step.begin, .end = step.begin, .slot = step.slot, .combines = 0, .resumes = false};
+    do {
+      strip.end = step.end - strip.begin > most ? strip.begin + most : step.end;
+      if (strip.end == step.end) strip.combines = step.combines;
+      multiply_strip(p, block, strip, rows);
+      strip.begin = strip.end;
+      strip.resumes = true;
+    } while (strip.begin < step.end);
   }
-  write_out(p, block, block.scratch);
+  for (int64_t panel = 0; panel < block.panels; ++panel)
+    write_out(p, block, block.panel + panel, block.scratch + panel * block.rows * kColumns);
 }
 
 void convert_segment(const float* x, float scale, int64_t n, uint32_t* out) {
@@ -128,9 +168,8 @@ constexpr GemmKernels make_kernels() {
   return {.panel_columns = kColumns,
           .row_tile = kTileRows,
           .row_block = kRowBlock,
-          .block_units_f32 = kBlockUnitsF32,
-          .block_units_bf16 = kBlockUnitsBf16,
-          .scratch_floats = kGemmSlots * kSlotFloats + 2 * kBlockUnitsBf16 * kColumns,
+          .group_rows = kGroupRows,
+          .scratch_floats = kGemmSlots * kSlotFloats + (kPairs ? 0 : 2 * kUnitsBf16 * kColumns),
           .words_per_unit_bf16 = Bf16Unit::kRowWords,
           .multiply = multiply,
           .convert_row = convert_row,

@@ -34,8 +34,7 @@ PackedMatrix::PackedMatrix(const GemmKernels& kernels, const MatrixSpec& matrix_
   } else if (spec.in > 0) {
     add_leaf({.begin = 0, .end = spec.in, .first_unit = 0}, 0);
   }
-  if (whole_.empty()) whole_.push_back({});  // no k at all: the sum is 0
-  cut_steps();
+  if (steps_.empty()) steps_.push_back({});  // no k at all: the sum is 0
   bytes = ceil_div(outputs(), outputs_per_panel()) * units_ * columns_ * 4;
 }
 
@@ -53,7 +52,7 @@ bool PackedMatrix::add_tree(int first, int last, int slot) {
   const int middle = (first + last) / 2;
   const bool left = add_tree(first, middle, slot);
   const bool right = add_tree(middle, last, left ? slot + 1 : slot);
-  if (left && right) ++whole_.back().combines;
+  if (left && right) ++steps_.back().combines;
   return left || right;
 }
 
@@ -61,26 +60,10 @@ void PackedMatrix::add_leaf(const GemmSegment& segment, int slot) {
   const int64_t size = segment.end - segment.begin;
   const int64_t units = spec.dtype == DType::kBF16 ? ceil_div(size, 2) : size;
   segments_.push_back(segment);
-  whole_.push_back({.begin = static_cast<int32_t>(units_),
+  steps_.push_back({.begin = static_cast<int32_t>(units_),
                     .end = static_cast<int32_t>(units_ + units),
                     .slot = static_cast<int16_t>(slot)});
   units_ += units;
-}
-
-void PackedMatrix::cut_steps() {
-  const int32_t most = spec.dtype == DType::kBF16 ? kernels_.block_units_bf16 : kernels_.block_units_f32;
-  for (const GemmStep& step : whole_) {
-    GemmStep part = step;
-    part.combines = 0;
-    for (; step.end - part.begin > most; part.begin += most) {
-      part.end = part.begin + most;
-      blocked_.push_back(part);
-      part.resumes = true;
-    }
-    part.end = step.end;
-    part.combines = step.combines;
-    blocked_.push_back(part);
-  }
 }
 
 void PackedMatrix::allocate(Arena& arena) { data_ = arena.allocate(static_cast<size_t>(bytes)); }
@@ -91,10 +74,8 @@ PackedPanels PackedMatrix::panels() const {
           .panels = ceil_div(outputs(), outputs_per_panel()),
           .columns = outputs(),
           .bf16 = spec.dtype == DType::kBF16,
-          .whole = whole_.data(),
-          .whole_steps = static_cast<int32_t>(whole_.size()),
-          .blocked = blocked_.data(),
-          .blocked_steps = static_cast<int32_t>(blocked_.size())};
+          .steps = steps_.data(),
+          .step_count = static_cast<int32_t>(steps_.size())};
 }
 
 int64_t PackedMatrix::activation_words() const {

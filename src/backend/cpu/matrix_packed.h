@@ -30,7 +30,6 @@ class PackedMatrix final : public Matrix::Storage {
  private:
   bool add_tree(int first, int last, int slot);
   void add_leaf(const GemmSegment& segment, int slot);
-  void cut_steps();
   void fill_group(int64_t row, int64_t count, const HostRows& values);
   int64_t outputs() const { return spec.kind == MatrixKind::kGateUp ? spec.out / 2 : spec.out; }
   int64_t outputs_per_panel() const { return spec.kind == MatrixKind::kGateUp ? columns_ / 2 : columns_; }
@@ -39,8 +38,7 @@ class PackedMatrix final : public Matrix::Storage {
   int64_t columns_;  // of a panel
   int64_t units_ = 0;
   std::vector<GemmSegment> segments_;
-  std::vector<GemmStep> whole_;
-  std::vector<GemmStep> blocked_;
+  std::vector<GemmStep> steps_;
   std::shared_ptr<std::byte> data_;
 };
 

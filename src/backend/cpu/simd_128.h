@@ -75,6 +75,7 @@ SHOAL_INLINE F32x16 fma16(F32x16 a, F32x16 b, F32x16 c) {
 SHOAL_INLINE F4 sqrt4(F4 x) {
   return F4{__builtin_sqrtf(x[0]), __builtin_sqrtf(x[1]), __builtin_sqrtf(x[2]), __builtin_sqrtf(x[3])};
 }
+SHOAL_INLINE void add_product(F32x16& sum, F32x16 a, F32x16 b) { sum = fma16(a, b, sum); }
 SHOAL_INLINE F32x16 sqrt16(F32x16 a) { SHOAL_QUARTERS(sqrt4(a.v[i])); }
 // The second operand if either is NaN.
 SHOAL_INLINE F32x16 min16(F32x16 a, F32x16 b) { SHOAL_QUARTERS(select4(a.v[i] < b.v[i], a.v[i], b.v[i])); }

@@ -38,6 +38,7 @@ SHOAL_INLINE F32x16 operator/(F32x16 a, F32x16 b) { return {_mm256_div_ps(a.lo, 
 SHOAL_INLINE F32x16 fma16(F32x16 a, F32x16 b, F32x16 c) {  // a * b + c
   return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
 }
+SHOAL_INLINE void add_product(F32x16& sum, F32x16 a, F32x16 b) { sum = fma16(a, b, sum); }
 SHOAL_INLINE F32x16 sqrt16(F32x16 a) { return {_mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi)}; }
 // The second operand if either is NaN.
 SHOAL_INLINE F32x16 min16(F32x16 a, F32x16 b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }

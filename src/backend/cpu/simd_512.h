@@ -23,6 +23,10 @@ SHOAL_INLINE F32x16 operator-(F32x16 a, F32x16 b) { return {_mm512_sub_ps(a.v, b
 SHOAL_INLINE F32x16 operator*(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
 SHOAL_INLINE F32x16 operator/(F32x16 a, F32x16 b) { return {_mm512_div_ps(a.v, b.v)}; }
 SHOAL_INLINE F32x16 fma16(F32x16 a, F32x16 b, F32x16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }  // a * b + c
+// sum = a * b + sum, in place: left to itself, the compiler spills what fills the registers.
+SHOAL_INLINE void add_product(F32x16& sum, F32x16 a, F32x16 b) {
+  __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
+}
 SHOAL_INLINE F32x16 sqrt16(F32x16 a) { return {_mm512_sqrt_ps(a.v)}; }
 // The second operand if either is NaN.
 SHOAL_INLINE F32x16 min16(F32x16 a, F32x16 b) { return {_mm512_min_ps(a.v, b.v)}; }

@@ -87,7 +87,7 @@ void print_layout(const Engine& engine) {
   const auto by_kv = [](const RankPlan& a, const RankPlan& b) { return a.kv_bytes_per_token < b.kv_bytes_per_token; };
   const auto [lightest, heaviest] = std::minmax_element(info.plans.begin(), info.plans.end(), by_weight);
   const auto [least, most] = std::minmax_element(info.plans.begin(), info.plans.end(), by_kv);
-  const int64_t tokens = info.kv_pages * engine.config().kv_cache.tokens_per_block;
+  const int64_t tokens = info.kv.tokens;
   print_line(fmt::format("memory   weights {} a rank; KV cache for {} tokens, up to {} a rank",
                          span_text(lightest->weight_bytes, heaviest->weight_bytes), tokens,
                          span_text(least->kv_bytes_per_token * tokens, most->kv_bytes_per_token * tokens)));

@@ -99,6 +99,8 @@ class Backend {
   // --- KV cache and attention
   // k [tokens, kv_heads, k_dim], v likewise or undefined; row i goes to page slots[i] / tokens_per_block, offset slots[i] % tokens_per_block.
   virtual void kv_write(const KvLayer& layer, const Tensor& k, const Tensor& v, std::span<const int32_t> slots) = 0;
+  // The first `tokens` positions of page `from`, all heads, to page `to`.
+  virtual void kv_copy(const KvLayer& layer, int32_t from, int32_t to, int64_t tokens) = 0;
   // Positions [0, span.context) of k, as f32 [context, kv_heads * k_dim].
   virtual Tensor kv_read(const KvLayer& layer, const SequenceSpan& span) = 0;
   // q [tokens, heads, k_dim] -> [tokens, heads, v_dim]; rows not in any span are left undefined. Causal. heads % kv_heads == 0, query

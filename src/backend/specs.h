@@ -24,8 +24,8 @@ struct SequenceSpan {
   int64_t rows = 0;
   int64_t context = 0;      // positions in the cache, these rows' own included
   int64_t prompt_rows = 0;  // leading rows that are prompt positions, the rest were generated; roles decide MLA's form
-  std::vector<int32_t>
-      pages;  // page of positions [i * tokens_per_block, ...); at least ceil(context / tokens_per_block)
+  // Page of positions [i * tokens_per_block, ...), at least ceil(context / tokens_per_block) of them; -1 where no row sees any of them.
+  std::vector<int32_t> pages;
 };
 
 struct AttentionSpec {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// PageAllocator: which KV pages of one attention-DP group are free. A page id means the same place on every rank and stage of the
-// group, so one allocator serves them all. Used by the scheduler's thread only.
+// PageAllocator: which page ids of one space (kv_pools.h) are free. Used by the scheduler's thread only.
 // Invariants: a page is free or has one owner; used + free == total. Pages come out lowest first and the last released again first, so
 // that memory which was never needed is never touched.
-// Not here: which sequence owns what (block_table.h), memory (a Backend's), reuse of prefixes.
+// Not here: which sequence owns what, and reuse of prefixes (kv_cache.h).
 #pragma once
 
 #include <cstdint>

@@ -20,6 +20,25 @@ namespace {
 constexpr double kMostCopyRate = 1.6e10;             // bytes a second that a rank may copy of experts that move
 constexpr int64_t kScoreBytes = int64_t{256} << 20;  // of logits that one scoring step may take on a rank
 
+KvCacheLimits cache_limits(const ModelSetup& setup, const EngineInfo& info) {
+  const KvCacheConfig& config = setup.config.kv_cache;
+  KvCacheLimits limits{.tokens_per_block = config.tokens_per_block,
+                       .cp = setup.mesh.sizes().context,
+                       .pools = {},
+                       .reuse = config.enable_block_reuse,
+                       .partial_reuse = config.enable_partial_reuse,
+                       .copy_on_partial_reuse = config.copy_on_partial_reuse};
+  const std::vector<KvPoolKind> kinds = kv_pools(setup.spec);
+  for (size_t i = 0; i < kinds.size(); ++i) limits.pools.push_back({kinds[i], info.kv.pages[i]});
+  return limits;
+}
+
+// With MLA a position's role decides its form, and that its bits (docs/architecture.md section 4, rule 4).
+bool has_latents(const ModelSpec& spec) {
+  return std::any_of(spec.layers.begin(), spec.layers.end(),
+                     [](const DecoderLayer& layer) { return layer.attention.mla.has_value(); });
+}
+
 SchedulerLimits scheduler_limits(const ModelSetup& setup, const EngineInfo& info) {
   const EngineConfig& config = setup.config;
   const int64_t row_bytes = setup.spec.vocab * static_cast<int64_t>(sizeof(float));
@@ -28,10 +47,10 @@ SchedulerLimits scheduler_limits(const ModelSetup& setup, const EngineInfo& info
           .max_batch_size = config.max_batch_size,
           .max_num_tokens = config.max_num_tokens,
           .max_seq_len = info.max_seq_len,
-          .tokens_per_block = config.kv_cache.tokens_per_block,
-          .pages = info.kv_pages,
+          .cache = cache_limits(setup, info),
           .mix_chunks = config.enable_chunked_prefill,
-          .max_score_rows = std::max<int64_t>(1, kScoreBytes / row_bytes)};
+          .max_score_rows = std::max<int64_t>(1, kScoreBytes / row_bytes),
+          .generated_roles = has_latents(setup.spec) && !config.deterministic};
 }
 
 uint64_t request_seed(const SamplingParams& params) {
@@ -112,11 +131,12 @@ void Engine::plan(const EngineHooks& hooks) {
     info_.plans[state.rank] = state.model->plan();
     if (state.rank == 0) info_.backend = state.backend->name();
   });
-  info_.kv_pages = kv_pages({.plans = info_.plans,
-                             .config = config,
-                             .max_seq_len = info_.max_seq_len,
-                             .available_bytes = machine.available_bytes,
-                             .memory_limit = machine.memory_limit});
+  info_.kv = kv_sizes({.plans = info_.plans,
+                       .config = config,
+                       .pools = kv_pools(setup_.spec),
+                       .max_seq_len = info_.max_seq_len,
+                       .available_bytes = machine.available_bytes,
+                       .memory_limit = machine.memory_limit});
   limits_ = scheduler_limits(setup_, info_);
 }
 
@@ -138,7 +158,7 @@ void Engine::load(const EngineHooks& hooks) {
   world_->when_failed({});
   setup_.checkpoint.reset();
   world_->on_all([this](RankState& state) {
-    state.model->allocate_kv(info_.kv_pages);
+    state.model->allocate_kv(info_.kv.pages);
     state.model->connect(
         {.attn_tp = state.attn_tp.get(), .ffn_tp = state.ffn_tp.get(), .moe = state.moe.get(), .pp = state.pp.get()});
   });
@@ -258,11 +278,30 @@ void Engine::submit_all(std::vector<std::shared_ptr<LiveRequest>> requests) {
     if (!shares[i].empty()) replicas_[i]->submit(std::move(shares[i]));
 }
 
-uint64_t Engine::submit(std::vector<int32_t> prompt, const SamplingParams& params, RequestCallbacks callbacks) {
+void Engine::check_scheduling(const SchedulingParams& scheduling) const {
+  Problems problems;
+  if (!(scheduling.priority >= 0.0 && scheduling.priority <= 1.0))
+    problems.add(fmt::format("priority is {}; it must be from 0 to 1", scheduling.priority));
+  const int groups = setup_.mesh.sizes().attention_data;
+  const int rank = scheduling.attention_dp_rank.value_or(0);
+  if (rank < 0 || rank >= groups)
+    problems.add(fmt::format("attention_dp_rank is {}; there are {} attention-DP groups: use 0 to {}", rank, groups,
+                             groups - 1));
+  if (problems.list().size() == 1) throw Error(ErrorKind::kInvalid, problems.list().front());
+  problems.throw_if_any("the request is wrong:");
+}
+
+uint64_t Engine::submit(std::vector<int32_t> prompt, const SamplingParams& params, RequestCallbacks callbacks,
+                        const SchedulingParams& scheduling) {
+  check_scheduling(scheduling);
   CHECK(static_cast<bool>(callbacks.on_finish));
   const bool score = static_cast<bool>(callbacks.on_logits);
   auto request = score ? make_score_request(std::move(prompt), std::move(callbacks))
                        : make_request(std::move(prompt), params, std::move(callbacks));
+  request->priority = scheduling.priority;
+  request->cache_salt = scheduling.cache_salt;
+  request->attention_dp_rank = scheduling.attention_dp_rank;
+  request->attention_dp_relax = scheduling.attention_dp_relax;
   const uint64_t id = request->id;
   submit_all({std::move(request)});
   return id;

@@ -18,6 +18,7 @@
 
 #include "engine/engine_config.h"
 #include "engine/expert_balancer.h"
+#include "engine/kv_budget.h"
 #include "engine/live_request.h"
 #include "engine/model_setup.h"
 #include "engine/replica.h"
@@ -42,7 +43,7 @@ struct EngineInfo {
   DType kv_dtype = DType::kBF16;  // of the KV cache
   int threads_per_rank = 1;
   bool pinned = false;
-  int64_t kv_pages = 0;  // per attention-DP group
+  KvSizes kv;
   int64_t max_seq_len = 0;
   std::vector<RankPlan> plans;       // by rank
   std::vector<std::string> notices;  // for the user, one line each
@@ -70,7 +71,8 @@ class Engine {
   void check_score(const std::vector<std::vector<int32_t>>& prompts) const;
 
   // Thread-safe. Throws Error if the request is wrong or can never fit. Returns its id.
-  uint64_t submit(std::vector<int32_t> prompt, const SamplingParams& params, RequestCallbacks callbacks);
+  uint64_t submit(std::vector<int32_t> prompt, const SamplingParams& params, RequestCallbacks callbacks,
+                  const SchedulingParams& scheduling = {});
   // The request ends soon with kCancelled, unless it has ended already.
   void cancel(uint64_t id);
 
@@ -87,6 +89,7 @@ class Engine {
   std::vector<std::vector<float>> score(const std::vector<std::vector<int32_t>>& prompts);
 
   StepStats step_stats() const;  // of all replicas together
+  CacheUse cache_use() const;    // of all replicas together
   double prompt_tokens_per_second() const;
   double generated_tokens_per_second() const;
   ExpertLoads expert_loads();
@@ -106,6 +109,7 @@ class Engine {
   void load(const EngineHooks& hooks);
   void start_balancers();
   void check_params(const SamplingParams& params) const;
+  void check_scheduling(const SchedulingParams& scheduling) const;
   void check_prompt(std::span<const int32_t> prompt, int64_t max_tokens) const;
   void check_prompts(const std::vector<std::vector<int32_t>>& prompts, int64_t max_tokens) const;
   std::shared_ptr<LiveRequest> make_request(std::vector<int32_t> prompt, const SamplingParams& params,

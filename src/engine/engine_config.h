@@ -23,6 +23,8 @@ struct KvCacheConfig {
   double free_memory_fraction = 0.9;
   int64_t tokens_per_block = 32;
   bool enable_block_reuse = true;
+  bool enable_partial_reuse = true;
+  bool copy_on_partial_reuse = true;
   std::string dtype = "auto";
 };
 

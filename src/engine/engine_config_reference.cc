@@ -29,8 +29,6 @@ constexpr ReferenceKey kWithoutMeaning[] = {
     {"gather_generation_logits"},
     {"iter_stats_max_iterations"},
     {"kv_cache_config.attention_dp_events_gather_period_ms"},
-    {"kv_cache_config.copy_on_partial_reuse"},
-    {"kv_cache_config.enable_partial_reuse"},
     {"kv_cache_config.use_kv_cache_manager_v2"},
     {"moe_config.backend"},
     {"moe_config.disable_finalize_fusion"},

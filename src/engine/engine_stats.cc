@@ -28,6 +28,20 @@ StepStats Engine::step_stats() const {
   return sum;
 }
 
+CacheUse Engine::cache_use() const {
+  CacheUse sum;
+  for (const auto& replica : replicas_) {
+    const CacheUse use = replica->cache_use();
+    sum.used_pages += use.used_pages;
+    sum.cached_pages += use.cached_pages;
+    sum.preemptions += use.preemptions;
+    sum.stats.reused_tokens += use.stats.reused_tokens;
+    sum.stats.computed_tokens += use.stats.computed_tokens;
+    sum.stats.evicted_pages += use.stats.evicted_pages;
+  }
+  return sum;
+}
+
 // Replicas work side by side: their rates add up.
 double Engine::prompt_tokens_per_second() const {
   double sum = 0;

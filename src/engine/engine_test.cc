@@ -35,6 +35,7 @@ class CountingModel : public StageModel {
     plan_.layers = {0, 1};
     plan_.weight_bytes = 1000;
     plan_.kv_bytes_per_token = 16;
+    plan_.kv_pool_bytes_per_token = {16};
   }
 
   const RankPlan& plan() const override { return plan_; }
@@ -43,7 +44,7 @@ class CountingModel : public StageModel {
     if (faults_.users) throw Error(ErrorKind::kInvalid, "weights.safetensors: tensor x is damaged");
     throw std::runtime_error("cannot load");
   }
-  void allocate_kv(int64_t pages) override { EXPECT_GE(pages, 1); }
+  void allocate_kv(std::span<const int64_t> pages) override { EXPECT_GE(pages[0], 1); }
   void connect(const RankGroups& groups) override { attn_tp_ = groups.attn_tp; }
 
   Tensor forward(const StepPlan& plan, const Tensor& hidden) override {

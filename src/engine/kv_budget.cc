@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "base/error.h"
@@ -20,43 +21,88 @@ std::string format_bytes(double bytes) {
   return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 1, kUnits[unit]);
 }
 
-int64_t kv_pages(const KvBudgetInput& input) {
+namespace {
+
+int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Pages of every pool on a rank whose pools that do not slide have `pages`.
+std::vector<int64_t> pool_pages(const KvBudgetInput& input, int64_t pages) {
+  const int64_t block = input.config.kv_cache.tokens_per_block, cp = input.config.context_parallel_size;
+  std::vector<int64_t> result;
+  for (const KvPoolKind& kind : input.pools) {
+    result.push_back(pages);
+    if (!kind.slides()) continue;
+    const int64_t span = kWindowsOfASequence * std::max(kind.window, kind.chunk);
+    const int64_t length = std::min(input.max_seq_len, span);
+    const int64_t part = ceil_divide(pages * kind.most_blocks(length, 1, block), ceil_divide(length, block));
+    const int64_t one = ceil_divide(kind.most_blocks(input.max_seq_len, input.config.max_num_tokens, block), cp);
+    result.back() = std::min(pages, std::max(part, one));
+  }
+  return result;
+}
+
+// On the rank where they take most.
+double page_bytes(const KvBudgetInput& input, const std::vector<int64_t>& pages) {
+  double most = 0.0;
+  for (const RankPlan& plan : input.plans) {
+    double bytes = 0.0;
+    for (size_t pool = 0; pool < pages.size(); ++pool)
+      bytes += static_cast<double>(pages[pool] * input.config.kv_cache.tokens_per_block) *
+               static_cast<double>(plan.kv_pool_bytes_per_token[pool]);
+    most = std::max(most, bytes);
+  }
+  return most;
+}
+
+// More than every sequence at full length is never used; slots are 32-bit numbers.
+int64_t most_pages(const KvBudgetInput& input) {
   const EngineConfig& config = input.config;
   const int64_t block = config.kv_cache.tokens_per_block;
-  const auto pages_for = [&](double tokens) {
-    return static_cast<int64_t>((tokens + static_cast<double>(block) - 1) / static_cast<double>(block));
-  };
-  int64_t weights = 0, activations = 0, largest_page = 0;
+  const double tokens = static_cast<double>(input.max_seq_len) * static_cast<double>(config.max_batch_size) *
+                        static_cast<double>(config.pipeline_parallel_size);
+  double pages = std::ceil(tokens / static_cast<double>(block));
+  if (config.kv_cache.max_tokens)
+    pages = std::min(pages, std::ceil(static_cast<double>(*config.kv_cache.max_tokens) / static_cast<double>(block)));
+  pages = std::ceil(pages / static_cast<double>(config.context_parallel_size));
+  return static_cast<int64_t>(std::min(pages, static_cast<double>(std::numeric_limits<int32_t>::max() / block)));
+}
+
+}  // namespace
+
+KvSizes kv_sizes(const KvBudgetInput& input) {
+  const EngineConfig& config = input.config;
+  int64_t weights = 0, activations = 0;
   for (const RankPlan& plan : input.plans) {
     weights += plan.weight_bytes;
     activations +=
         plan.activation_bytes(config.max_num_tokens, input.max_seq_len) + plan.comm_bytes(config.max_num_tokens);
-    largest_page = std::max(largest_page, plan.kv_bytes_per_token * block);
   }
   const int64_t rest = input.available_bytes - weights - activations;
   const double share =
       config.kv_cache.free_memory_fraction * static_cast<double>(rest) / static_cast<double>(input.plans.size());
-  const std::string account =
-      fmt::format("{} of memory available ({}), {} for the weights of {} ranks, {} for a step of max_num_tokens {}",
-                  format_bytes(static_cast<double>(input.available_bytes)), input.memory_limit,
-                  format_bytes(static_cast<double>(weights)), input.plans.size(),
-                  format_bytes(static_cast<double>(activations)), config.max_num_tokens);
-  if (rest <= 0 || share < static_cast<double>(largest_page)) {
+  const double one_page = page_bytes(input, pool_pages(input, 1));
+  if (rest <= 0 || share < one_page) {
     throw Error(
         ErrorKind::kLimit,
         fmt::format(
-            "the model does not fit: {}, which leaves less than one KV page of {} a rank; use fewer replicas, lower "
+            "the model does not fit: {} of memory available ({}), {} for the weights of {} ranks, {} for a step of "
+            "max_num_tokens {}, which leaves less than one KV page of {} a rank; use fewer replicas, lower "
             "max_num_tokens, or a machine with more memory",
-            account, format_bytes(static_cast<double>(largest_page))));
+            format_bytes(static_cast<double>(input.available_bytes)), input.memory_limit,
+            format_bytes(static_cast<double>(weights)), input.plans.size(),
+            format_bytes(static_cast<double>(activations)), config.max_num_tokens, format_bytes(one_page)));
   }
-  // More than every sequence at full length is never used; slots are 32-bit numbers.
-  int64_t pages = pages_for(static_cast<double>(input.max_seq_len) * static_cast<double>(config.max_batch_size) *
-                            static_cast<double>(config.pipeline_parallel_size));
-  pages = std::min(pages, std::numeric_limits<int32_t>::max() / block);
-  if (largest_page > 0) pages = std::min(pages, static_cast<int64_t>(share / static_cast<double>(largest_page)));
-  if (config.kv_cache.max_tokens) pages = std::min(pages, pages_for(static_cast<double>(*config.kv_cache.max_tokens)));
-  CHECK_GE(pages, 1);
-  return pages;
+  int64_t low = 1, high = most_pages(input);  // the largest number of pages that fits
+  while (low < high) {
+    const int64_t middle = low + (high - low + 1) / 2;
+    if (page_bytes(input, pool_pages(input, middle)) <= share) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return {.pages = pool_pages(input, low),
+          .tokens = low * config.kv_cache.tokens_per_block * config.context_parallel_size};
 }
 
 }  // namespace shoal

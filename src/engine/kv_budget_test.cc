@@ -15,15 +15,18 @@ RankPlan rank_plan(int64_t weight_bytes, int64_t kv_bytes_per_token) {
   RankPlan plan;
   plan.weight_bytes = weight_bytes;
   plan.kv_bytes_per_token = kv_bytes_per_token;
+  plan.kv_pool_bytes_per_token = {kv_bytes_per_token};
   return plan;
 }
 
 int64_t pages_of(const std::vector<RankPlan>& plans, const EngineConfig& config, int64_t available) {
-  return kv_pages({.plans = plans,
+  return kv_sizes({.plans = plans,
                    .config = config,
+                   .pools = {{}},
                    .max_seq_len = 1024,
                    .available_bytes = available,
-                   .memory_limit = "the host"});
+                   .memory_limit = "the host"})
+      .pages.front();
 }
 
 TEST(KvPages, TheRankWithTheLeastRoomDecides) {

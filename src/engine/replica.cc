@@ -61,6 +61,11 @@ StepStats Replica::stats() const {
   return stats_;
 }
 
+CacheUse Replica::cache_use() const {
+  const std::lock_guard lock(mutex_);
+  return cache_use_;
+}
+
 // --- on the ranks' threads
 
 void Replica::on_logits(const StepTask& task, int group, std::span<const float> logits) {
@@ -75,7 +80,9 @@ void Replica::on_logits(const StepTask& task, int group, std::span<const float> 
       continue;
     }
     try {
-      request.callbacks.on_logits({.first = entry.first_position, .rows = entry.logits_count, .values = values});
+      request.callbacks.on_logits({.first = entry.first_position + entry.rows - entry.logits_count,
+                                   .rows = entry.logits_count,
+                                   .values = values});
     } catch (const std::exception& error) {
       const std::lock_guard lock(mutex_);
       request.score_error = error.what();
@@ -100,6 +107,7 @@ void Replica::run() {
     }
     finish_cancelled();
     start_steps();
+    note_cache();
   }
   fail_all();
 }
@@ -186,6 +194,15 @@ void Replica::count(const InFlight& done) {
   }
 }
 
+void Replica::note_cache() {
+  const CacheUse use{.used_pages = scheduler_.used_pages(),
+                     .cached_pages = scheduler_.cached_pages(),
+                     .preemptions = scheduler_.preemptions(),
+                     .stats = scheduler_.cache_stats()};
+  const std::lock_guard lock(mutex_);
+  cache_use_ = use;
+}
+
 void Replica::settle(LiveRequest& request, const StepEntry& entry) {
   if (request.cancelled) return;
   if (request.sampler) {
@@ -236,8 +253,10 @@ void Replica::finish(LiveRequest& request, FinishReason reason, const std::strin
   const auto node = requests_.extract(request.id);  // keeps it alive to the end of this function
   scheduler_.release(request);
   load_tokens_ -= request.prompt_tokens + request.max_tokens;
+  note_cache();
   request.result.finish_reason = reason;
   request.result.error = error;
+  request.result.cached_tokens = std::min(request.reused_tokens(), request.prompt_tokens);
   request.callbacks.on_finish(std::move(request.result));
 }
 

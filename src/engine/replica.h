@@ -34,6 +34,14 @@ struct StepStats {
   double generation_seconds = 0;
 };
 
+// Pages of the KV cache, over all pools, attention-DP groups and context-parallel ranks.
+struct CacheUse {
+  int64_t used_pages = 0;    // by requests that run
+  int64_t cached_pages = 0;  // kept for requests to come
+  int64_t preemptions = 0;
+  KvCacheStats stats;
+};
+
 class Replica : private StepSink {
  public:
   // `experts`: null for a model without routed experts.
@@ -49,6 +57,7 @@ class Replica : private StepSink {
 
   int64_t load_tokens() const { return load_tokens_; }
   StepStats stats() const;
+  CacheUse cache_use() const;  // as of the last step that was planned or settled
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -73,6 +82,7 @@ class Replica : private StepSink {
   void finish_cancelled();
   void fail_all();
   void count(const InFlight& done);
+  void note_cache();
 
   RankWorld& world_;
   int index_;
@@ -93,6 +103,7 @@ class Replica : private StepSink {
   std::optional<std::string> failure_;
   bool stopping_ = false;
   StepStats stats_;
+  CacheUse cache_use_;
 
   std::thread thread_;
 };

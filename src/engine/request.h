@@ -26,6 +26,14 @@ struct SamplingParams {
   int64_t logprobs = 0;  // top alternatives to report; the chosen token's is always reported
 };
 
+// Where and when a request runs; never what comes of it.
+struct SchedulingParams {
+  double priority = 0.5;                   // with waiting_queue_policy: priority, the larger first; 0 to 1
+  std::string cache_salt{};                // shares cached prefixes with requests of the same salt only
+  std::optional<int> attention_dp_rank{};  // attention-DP group to run in
+  bool attention_dp_relax = true;          // when that one is full, another will do
+};
+
 enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kError };
 
 struct TokenLogprob {
@@ -39,6 +47,7 @@ struct GenerationResult {
   std::vector<int32_t> token_ids;
   std::string text;
   std::vector<TokenLogprob> logprobs;
+  int64_t cached_tokens = 0;  // of the prompt, that came from the cache
   FinishReason finish_reason = FinishReason::kNone;
   std::string error;
 };

@@ -26,8 +26,7 @@ SchedulerLimits small_limits() {
           .max_batch_size = 4,
           .max_num_tokens = 16,
           .max_seq_len = 64,
-          .tokens_per_block = 4,
-          .pages = 16};
+          .cache = {.tokens_per_block = 4, .pools = {{.kind = {}, .pages = 16}}, .reuse = false}};
 }
 
 // Runs requests to their end the way a replica does, with `pipeline` steps in flight, checking every step.
@@ -83,12 +82,13 @@ class Simulation {
     for (int group = 0; group < limits_.groups; ++group) {
       const Batch& batch = step.plan.groups[group];
       RC_ASSERT(std::ssize(batch.tokens) <= limits_.max_num_tokens);
-      RC_ASSERT(std::ssize(batch.spans) <= limits_.max_batch_size);
-      RC_ASSERT(batch.spans.size() == step.entries[group].size());
-      RC_ASSERT(std::set<int32_t>(batch.kv_slots.begin(), batch.kv_slots.end()).size() == batch.kv_slots.size());
+      RC_ASSERT(std::ssize(batch.kv[0].spans) <= limits_.max_batch_size);
+      RC_ASSERT(batch.kv[0].spans.size() == step.entries[group].size());
+      RC_ASSERT(std::set<int32_t>(batch.kv[0].slots.begin(), batch.kv[0].slots.end()).size() ==
+                batch.kv[0].slots.size());
       int64_t score_rows = 0;
-      for (size_t i = 0; i < batch.spans.size(); ++i)
-        score_rows += check_entry(group, batch, batch.spans[i], step.entries[group][i]);
+      for (size_t i = 0; i < batch.kv[0].spans.size(); ++i)
+        score_rows += check_entry(group, batch, batch.kv[0].spans[i], step.entries[group][i]);
       RC_ASSERT(score_rows <= limits_.max_score_rows);
       rows += std::ssize(batch.tokens);
     }
@@ -106,13 +106,14 @@ class Simulation {
     RC_ASSERT(entry.first_position == position);
     RC_ASSERT(span.rows == entry.rows && span.context == position + span.rows);
     RC_ASSERT(span.prompt_rows == std::clamp<int64_t>(spec.prompt - position, 0, span.rows));
-    RC_ASSERT(std::ssize(span.pages) == (span.context + limits_.tokens_per_block - 1) / limits_.tokens_per_block);
+    RC_ASSERT(std::ssize(span.pages) ==
+              (span.context + limits_.cache.tokens_per_block - 1) / limits_.cache.tokens_per_block);
     for (int64_t row = 0; row < span.rows; ++row, ++position) {
       RC_ASSERT(batch.positions[span.row_begin + row] == position);
-      const int32_t page = span.pages[position / limits_.tokens_per_block];
-      RC_ASSERT(page >= 0 && page < limits_.pages);
-      RC_ASSERT(batch.kv_slots[span.row_begin + row] ==
-                page * limits_.tokens_per_block + position % limits_.tokens_per_block);
+      const int32_t page = span.pages[position / limits_.cache.tokens_per_block];
+      RC_ASSERT(page >= 0 && page < limits_.cache.pools[0].pages);
+      RC_ASSERT(batch.kv[0].slots[span.row_begin + row] ==
+                page * limits_.cache.tokens_per_block + position % limits_.cache.tokens_per_block);
       // A page is one sequence's only, as long as that runs.
       const auto owner = page_owner_.emplace(std::pair(group, page), index).first;
       RC_ASSERT(owner->second == index);
@@ -186,8 +187,9 @@ SchedulerLimits any_limits() {
   limits.max_batch_size = *rc::gen::inRange(1, 6);
   limits.max_num_tokens = *rc::gen::inRange(1, 24);
   limits.max_seq_len = 64;
-  limits.tokens_per_block = *rc::gen::element(1, 2, 4, 8);
-  limits.pages = 64 / limits.tokens_per_block + *rc::gen::inRange(0, 24);
+  limits.cache.tokens_per_block = *rc::gen::element(1, 2, 4, 8);
+  limits.cache.pools = {{.kind = {}, .pages = 64 / limits.cache.tokens_per_block + *rc::gen::inRange(0, 24)}};
+  limits.cache.reuse = false;
   limits.mix_chunks = *rc::gen::arbitrary<bool>();
   limits.max_score_rows = *rc::gen::inRange(1, 24);
   return limits;
@@ -220,7 +222,7 @@ RC_GTEST_PROP(Scheduler, PromptsDoNotStarveGeneration, ()) {
   SchedulerLimits limits = small_limits();
   limits.mix_chunks = *rc::gen::arbitrary<bool>();
   limits.max_batch_size = 32;
-  limits.pages = 1024;
+  limits.cache.pools[0].pages = 1024;
   std::vector<Spec> specs = {{.prompt = 3, .max_tokens = 20}, {.prompt = 5, .max_tokens = 20}};
   for (int64_t i = 0; i < 12; ++i)
     specs.push_back({.prompt = *rc::gen::inRange<int64_t>(1, 40), .max_tokens = 2, .arrives = 1 + i / 2});
@@ -261,7 +263,7 @@ TEST(Scheduler, ChunkedPrefillFillsTheStepInWholePages) {
 
 TEST(Scheduler, WaitsForPagesInTheOrderOfArrival) {
   SchedulerLimits limits = small_limits();
-  limits.pages = 4;  // 16 positions: a takes all; c would fit, but b was first
+  limits.cache.pools[0].pages = 4;  // 16 positions: a takes all; c would fit, but b was first
   EXPECT_EQ(schedule(limits,
                      {{.prompt = 13, .max_tokens = 3}, {.prompt = 9, .max_tokens = 1}, {.prompt = 2, .max_tokens = 1}}),
             (Log{"a0+13", "a13+1", "a14+1", "b0+9 c0+2"}));
@@ -334,7 +336,7 @@ TEST(Scheduler, SaysWhyARequestNeverFits) {
   EXPECT_NE(Scheduler::never_fits(limits, 40, 25).find("above max_seq_len 64"), std::string::npos);
   EXPECT_NE(Scheduler::never_fits(limits, 0, 1).find("no tokens"), std::string::npos);
   SchedulerLimits few = limits;
-  few.pages = 3;
+  few.cache.pools[0].pages = 3;
   EXPECT_EQ(Scheduler::never_fits(few, 10, 3), "");  // the last token needs no place
   EXPECT_NE(Scheduler::never_fits(few, 10, 4).find("need 4 KV pages of 4 tokens, and there are 3"), std::string::npos);
 }

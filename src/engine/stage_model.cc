@@ -23,7 +23,7 @@ class RankStage : public StageModel {
       model_.load_dummy(kDummySeed, threads_, progress);
     }
   }
-  void allocate_kv(int64_t pages) override { model_.allocate_kv(pages); }
+  void allocate_kv(std::span<const int64_t> pages) override { model_.allocate_kv(pages); }
   void connect(const RankGroups& groups) override { model_.connect(groups); }
   Tensor forward(const StepPlan& plan, const Tensor& hidden) override { return model_.forward(plan, hidden); }
   Tensor logits(const StepPlan& plan, const Tensor& hidden) override { return model_.logits(plan, hidden); }

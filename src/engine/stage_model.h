@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "model/model.h"
@@ -17,7 +18,7 @@ class StageModel {
   virtual ~StageModel() = default;
   virtual const RankPlan& plan() const = 0;
   virtual void load(LoadProgress& progress) = 0;
-  virtual void allocate_kv(int64_t pages) = 0;
+  virtual void allocate_kv(std::span<const int64_t> pages) = 0;
   virtual void connect(const RankGroups& groups) = 0;
   // f32 [tokens, hidden], as RankModel's.
   virtual Tensor forward(const StepPlan& plan, const Tensor& hidden) = 0;

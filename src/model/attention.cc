@@ -13,7 +13,7 @@ class GroupedQueryAttention : public Attention {
  public:
   GroupedQueryAttention(const ModelSpec& spec, const AttentionLayer& layer, const std::string& prefix,
                         WeightTable& weights)
-      : layer_(layer), epsilon_(spec.norm_epsilon) {
+      : layer_(layer), pool_(kv_pool_of(spec, layer)), epsilon_(spec.norm_epsilon) {
     const Dim hidden{"hidden", spec.hidden};
     const Dim heads{"heads", layer.heads * layer.head_dim, layer.head_dim, Cut::kAttnTp};
     const Dim kv_heads{"kv_heads", layer.kv_heads * layer.head_dim, layer.head_dim, Cut::kKvHeads};
@@ -47,15 +47,15 @@ class GroupedQueryAttention : public Attention {
     const Tensor v = qkv.slice_columns(q_columns + kv_columns, q_columns + 2 * kv_columns)
                          .view({x.rows(), kv_heads_, layer_.head_dim});
     position(q, k, step);
-    backend.kv_write(kv, k, v, step.batch.kv_slots);
+    backend.kv_write(kv, k, v, step.batch.kv[pool_].slots);
     AttentionSpec spec{.scale = layer_.scale, .v_dim = layer_.v_dim, .window = layer_.window, .chunk = layer_.chunk};
     if (sinks_) spec.sinks = *sinks_;
-    const Tensor out = backend.attention(q, kv, step.batch.spans, spec);
+    const Tensor out = backend.attention(q, kv, step.batch.kv[pool_].spans, spec);
     return o_proj_(backend, out.view({x.rows(), q_columns}));
   }
 
   const Tensor* output_bias() const override { return o_bias_; }
-  KvShape kv_shape() const override { return {kv_heads_, layer_.head_dim, layer_.head_dim}; }
+  KvShape kv_shape() const override { return {pool_, kv_heads_, layer_.head_dim, layer_.head_dim}; }
 
  private:
   // Norms, rope and temperature of q and k, in place.
@@ -86,6 +86,7 @@ class GroupedQueryAttention : public Attention {
   }
 
   AttentionLayer layer_;
+  int pool_;  // of KV pages
   float epsilon_;
   int64_t heads_ = 0, kv_heads_ = 0;  // on this rank
   ColumnLinear qkv_;                  // [(heads + 2 kv_heads) * head_dim, hidden]

@@ -21,6 +21,7 @@ class Attention {
   virtual const Tensor* output_bias() const = 0;
   // Shape of the KV pages of this layer on this rank; v_dim 0: values are part of k.
   struct KvShape {
+    int pool = 0;  // of kv_pools()
     int64_t kv_heads = 0;
     int64_t k_dim = 0;
     int64_t v_dim = 0;

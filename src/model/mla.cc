@@ -23,7 +23,7 @@ constexpr float kLatentNormEpsilon = 1e-6f;
 class LatentAttention : public Attention {
  public:
   LatentAttention(const ModelSpec& spec, const AttentionLayer& layer, const std::string& prefix, WeightTable& weights)
-      : layer_(layer), mla_(*layer.mla) {
+      : layer_(layer), pool_(kv_pool_of(spec, layer)), mla_(*layer.mla) {
     const Dim hidden{"hidden", spec.hidden};
     const Dim kv_a{"kv_lora + rope", mla_.kv_lora_rank + mla_.rope_dim};
     const Dim heads{"heads", layer.heads * layer.head_dim, layer.head_dim, Cut::kAttnTp};
@@ -51,12 +51,12 @@ class LatentAttention : public Attention {
     const Tensor down = down_(backend, x);
     const Tensor q = queries(x, down, step).view({x.rows(), heads_, layer_.head_dim});
     backend.rope(q, step.batch.positions, step.rope, mla_.nope_dim);
-    backend.kv_write(kv, latents(down, step), Tensor(), step.batch.kv_slots);
+    backend.kv_write(kv, latents(down, step), Tensor(), step.batch.kv[pool_].slots);
     return o_proj_(backend, attend(q, kv, step).view({x.rows(), heads_ * layer_.v_dim}));
   }
 
   const Tensor* output_bias() const override { return nullptr; }
-  KvShape kv_shape() const override { return {1, mla_.kv_lora_rank + mla_.rope_dim, 0}; }
+  KvShape kv_shape() const override { return {pool_, 1, mla_.kv_lora_rank + mla_.rope_dim, 0}; }
 
  private:
   void declare_kv_b(const std::string& name, WeightTable& weights) {
@@ -94,7 +94,7 @@ class LatentAttention : public Attention {
   Tensor attend(const Tensor& q, const KvLayer& kv, const StepContext& step) const {
     std::vector<SequenceSpan> prompt, generated;
     int64_t prompt_rows = 0;
-    for (const SequenceSpan& span : step.batch.spans) {
+    for (const SequenceSpan& span : step.batch.kv[pool_].spans) {
       const int64_t rows = step.deterministic ? 0 : span.prompt_rows;
       prompt_rows += rows;
       if (rows > 0) prompt.push_back({span.row_begin, rows, span.context - (span.rows - rows), rows, span.pages});
@@ -194,6 +194,7 @@ class LatentAttention : public Attention {
   }
 
   AttentionLayer layer_;
+  int pool_;  // of KV pages
   MlaSpec mla_;
   int64_t heads_ = 0;                         // on this rank
   ColumnLinear down_;                         // [q_lora + kv_lora + rope, hidden], whole on every rank

@@ -54,6 +54,15 @@ struct RankModel::Impl {
             options.deterministic};
   }
 
+  void copy_pages(const Batch& batch) {
+    for (size_t i = 0; i < kv.size(); ++i) {
+      const size_t pool = decoder.blocks()[i].attention().kv_shape().pool;
+      if (batch.kv.empty()) continue;
+      for (const PageCopy& copy : batch.kv[pool].copies)
+        if (copy.space == at.cp) backend.kv_copy(kv[i], copy.from, copy.to, copy.tokens);
+    }
+  }
+
   ModelSpec spec;
   Mesh mesh;
   ModelOptions options;
@@ -88,14 +97,15 @@ void RankModel::load_dummy(uint64_t seed, int threads, LoadProgress& progress) {
   load(*make_dummy_checkpoint(seed), threads, progress);
 }
 
-void RankModel::allocate_kv(int64_t pages) {
+void RankModel::allocate_kv(std::span<const int64_t> pages) {
   const DType dtype = impl_->options.cache;
   const int64_t block = impl_->options.tokens_per_block;
   impl_->kv.clear();
   for (const DecoderBlock& layer : impl_->decoder.blocks()) {
     const Attention::KvShape shape = layer.attention().kv_shape();
-    KvLayer kv{impl_->backend.zeros(dtype, {pages, shape.kv_heads, block, shape.k_dim}), Tensor()};
-    if (shape.v_dim > 0) kv.v = impl_->backend.zeros(dtype, {pages, shape.kv_heads, block, shape.v_dim});
+    const int64_t count = pages[shape.pool];
+    KvLayer kv{impl_->backend.zeros(dtype, {count, shape.kv_heads, block, shape.k_dim}), Tensor()};
+    if (shape.v_dim > 0) kv.v = impl_->backend.zeros(dtype, {count, shape.kv_heads, block, shape.v_dim});
     impl_->kv.push_back(kv);
   }
 }
@@ -108,6 +118,7 @@ int64_t RankModel::hidden_size() const { return impl_->spec.hidden; }
 
 Tensor RankModel::forward(const StepPlan& plan, const Tensor& hidden) {
   if (plan.experts) impl_->flip(*plan.experts);
+  impl_->copy_pages(plan.groups[impl_->at.attn_dp]);
   return impl_->decoder.forward(hidden, impl_->kv, impl_->context(plan), impl_->picks);
 }
 

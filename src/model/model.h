@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,7 +43,8 @@ struct RankPlan {
   int64_t kv_heads = 0;                             // (1 for MLA's latent cache)
   std::map<int64_t, std::vector<int32_t>> experts;  // layer -> expert of each local slot, -1 empty
   int64_t weight_bytes = 0;
-  int64_t kv_bytes_per_token = 0;
+  std::vector<int64_t> kv_pool_bytes_per_token;  // by kv_pools(), all layers of the pool together
+  int64_t kv_bytes_per_token = 0;                // their sum: a token that no pool has let go of
   struct Collective {
     std::string operation;  // all_reduce, all_gather, dispatch, ...
     std::string group;      // attn_tp, moe, pp, ...
@@ -86,7 +88,8 @@ class RankModel {
   void load(const Checkpoint& checkpoint, int threads, LoadProgress& progress);
   // Random weights of the right shapes, the same whatever the layout (load_format: dummy).
   void load_dummy(uint64_t seed, int threads, LoadProgress& progress);
-  void allocate_kv(int64_t pages);
+  // Pages of each of kv_pools(); with context parallelism, of those that this rank owns.
+  void allocate_kv(std::span<const int64_t> pages);
   void connect(const RankGroups& groups);
 
   bool first_stage() const;

@@ -119,6 +119,7 @@ RankPlan make_rank_plan(const Decoder& decoder, const BuildContext& build, const
   plan.weight_bytes = build.weights.bytes(backend);
   plan.call_homes = build.mesh.sizes().attention_data;
   plan.call_max_tokens = build.options.moe_max_num_tokens;
+  plan.kv_pool_bytes_per_token.resize(kv_pools(build.spec).size());
   double widest = 0.0;
   for (size_t i = 0; i < decoder.blocks().size(); ++i) {
     const int64_t index = plan.layers.begin + static_cast<int64_t>(i);
@@ -127,8 +128,10 @@ RankPlan make_rank_plan(const Decoder& decoder, const BuildContext& build, const
     const Attention::KvShape kv = block.attention().kv_shape();
     plan.heads = layer.attention.heads / build.mesh.attn_tp_size();
     plan.kv_heads = kv.kv_heads;
-    plan.kv_bytes_per_token +=
+    const int64_t kv_bytes =
         kv.kv_heads * (kv.k_dim + kv.v_dim) * static_cast<int64_t>(dtype_bytes(build.options.cache));
+    plan.kv_pool_bytes_per_token[kv.pool] += kv_bytes;
+    plan.kv_bytes_per_token += kv_bytes;
     widest = std::max(widest, layer_activation(layer, build, plan.heads, plan.kv_heads));
     if (layer.moe)
       plan.call_per_token = std::max(plan.call_per_token, call_activation(*layer.moe, build.spec.hidden) * kF32);

@@ -85,7 +85,25 @@ ModelSpec read_text_model(const ConfigReader& config) {
   return spec;
 }
 
+KvPoolKind kind_of(const AttentionLayer& layer) {
+  return {.window = layer.window, .chunk = layer.chunk, .latent = layer.mla.has_value()};
+}
+
 }  // namespace
+
+std::vector<KvPoolKind> kv_pools(const ModelSpec& spec) {
+  std::vector<KvPoolKind> kinds;
+  for (const DecoderLayer& layer : spec.layers) {
+    const KvPoolKind kind = kind_of(layer.attention);
+    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) kinds.push_back(kind);
+  }
+  return kinds;
+}
+
+int kv_pool_of(const ModelSpec& spec, const AttentionLayer& layer) {
+  const std::vector<KvPoolKind> kinds = kv_pools(spec);
+  return static_cast<int>(std::find(kinds.begin(), kinds.end(), kind_of(layer)) - kinds.begin());
+}
 
 ModelSpec load_model_spec(const std::filesystem::path& model_dir) {
   if (!std::filesystem::is_directory(model_dir))

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backend/specs.h"
+#include "cache/kv_pools.h"
 
 namespace shoal {
 
@@ -125,6 +126,11 @@ struct ModelSpec {
     return false;
   }
 };
+
+// The kinds of the model's layers, in the order of their first layer: a pool of KV pages each, the same on every rank and stage.
+std::vector<KvPoolKind> kv_pools(const ModelSpec& spec);
+// The layer's place among them.
+int kv_pool_of(const ModelSpec& spec, const AttentionLayer& layer);
 
 // Reads config.json (old and new spellings) and generation_config.json. Error: the file, key, value and rule.
 ModelSpec load_model_spec(const std::filesystem::path& model_dir);

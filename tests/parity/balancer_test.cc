@@ -8,6 +8,7 @@
 #include <future>
 #include <random>
 #include <set>
+#include <span>
 
 #include "base/error.h"
 #include "engine/engine.h"
@@ -111,7 +112,7 @@ class TroubledStage : public StageModel {
 
   const RankPlan& plan() const override { return inner_->plan(); }
   void load(LoadProgress& progress) override { inner_->load(progress); }
-  void allocate_kv(int64_t pages) override { inner_->allocate_kv(pages); }
+  void allocate_kv(std::span<const int64_t> pages) override { inner_->allocate_kv(pages); }
   void connect(const RankGroups& groups) override { inner_->connect(groups); }
   Tensor forward(const StepPlan& plan, const Tensor& hidden) override {
     if (rank_ == 1 && plan.step == trouble_.failing_step) throw std::runtime_error("a planned failure");

@@ -58,6 +58,7 @@ class CpuBackend final : public Backend {
   Tensor lookup(const Tensor& ids, const Tensor& table) override;
 
   void kv_write(const KvLayer& layer, const Tensor& k, const Tensor& v, std::span<const int32_t> slots) override;
+  void kv_copy(const KvLayer& layer, int32_t from, int32_t to, int64_t tokens) override;
   Tensor kv_read(const KvLayer& layer, const SequenceSpan& span) override;
   Tensor attention(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans,
                    const AttentionSpec& spec) override;

@@ -52,6 +52,19 @@ void CpuBackend::kv_write(const KvLayer& layer, const Tensor& k, const Tensor& v
   });
 }
 
+void CpuBackend::kv_copy(const KvLayer& layer, int32_t from, int32_t to, int64_t tokens) {
+  CHECK(0 <= tokens && tokens <= layer.tokens_per_block());
+  for (const Tensor& pages : {layer.k, layer.v}) {
+    if (!pages.defined()) continue;
+    const size_t element = dtype_bytes(pages.dtype());
+    const size_t bytes = static_cast<size_t>(tokens * pages.size(3)) * element;
+    for (int64_t head = 0; head < pages.size(1); ++head) {
+      std::memcpy(RawAccess::bytes(pages) + page_element(pages, to, head, 0) * element,
+                  RawAccess::bytes(pages) + page_element(pages, from, head, 0) * element, bytes);
+    }
+  }
+}
+
 Tensor CpuBackend::kv_read(const KvLayer& layer, const SequenceSpan& span) {
   const Tensor& pages = layer.k;
   const int64_t heads = pages.size(1), dim = pages.size(3), tokens_per_block = layer.tokens_per_block();

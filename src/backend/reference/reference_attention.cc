@@ -91,6 +91,18 @@ void ReferenceBackend::kv_write(const KvLayer& layer, const Tensor& k, const Ten
   }
 }
 
+void ReferenceBackend::kv_copy(const KvLayer& layer, int32_t from, int32_t to, int64_t tokens) {
+  for (const Tensor& pages : {layer.k, layer.v}) {
+    if (!pages.defined()) continue;
+    for (int64_t head = 0; head < pages.size(1); ++head)
+      for (int64_t row = 0; row < tokens; ++row)
+        for (int64_t i = 0; i < pages.size(3); ++i) {
+          const float value = load(pages, page_element(pages, from, head, row) + i);
+          store(pages, page_element(pages, to, head, row) + i, &value, 1);
+        }
+  }
+}
+
 Tensor ReferenceBackend::kv_read(const KvLayer& layer, const SequenceSpan& span) {
   const int64_t heads = layer.k.size(1);
   const int64_t dim = layer.k.size(3);

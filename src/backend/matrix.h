@@ -3,9 +3,12 @@
 // checkpoint is read (model/weights.h), then only handed back to ops. Cheap to copy (shares the memory).
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
+#include <span>
 
 #include "tensor/dim.h"
 #include "tensor/dtype.h"
@@ -35,6 +38,17 @@ struct HostRows {
   const std::byte* data = nullptr;
   int64_t stride = 0;  // bytes from row to row
   DType dtype = DType::kF32;
+
+  // Element i of row r, f32 or bf16.
+  float at(int64_t r, int64_t i) const {
+    const auto size = static_cast<int64_t>(dtype_bytes(dtype));
+    uint32_t bits = 0;
+    std::memcpy(&bits, data + r * stride + i * size, static_cast<size_t>(size));
+    return std::bit_cast<float>(dtype == DType::kBF16 ? bits << 16 : bits);
+  }
+  static HostRows of(std::span<const float> values, int64_t row_elements) {
+    return {std::as_bytes(values).data(), row_elements * static_cast<int64_t>(sizeof(float)), DType::kF32};
+  }
 };
 
 class Matrix {

@@ -52,8 +52,13 @@ class Backend {
   virtual Tensor zeros(DType dtype, const Shape& shape) = 0;
   virtual Tensor from_host(std::span<const float> values, const Shape& shape) = 0;    // f32
   virtual Tensor from_host(std::span<const int32_t> values, const Shape& shape) = 0;  // i32
-  // values [count, row elements] -> rows [row, row + count) of an f32 or bf16 tensor. Thread-safe for disjoint rows.
-  virtual void write_rows(const Tensor& tensor, int64_t row, int64_t count, std::span<const float> values) = 0;
+  // values [count, row elements], f32 or the tensor's own dtype -> rows [row, row + count) of an f32 or bf16 tensor. Thread-safe for
+  // disjoint rows.
+  virtual void write_rows_from(const Tensor& tensor, int64_t row, int64_t count, const HostRows& values) = 0;
+  void write_rows(const Tensor& tensor, int64_t row, int64_t count, std::span<const float> values) {
+    CHECK_EQ(static_cast<int64_t>(values.size()), count * tensor.row_elements());
+    write_rows_from(tensor, row, count, HostRows::of(values, tensor.row_elements()));
+  }
   virtual std::vector<float> to_host(const Tensor& tensor) = 0;        // waits; f32 or bf16
   virtual std::vector<int32_t> to_host_ids(const Tensor& tensor) = 0;  // waits; i32
 
@@ -64,7 +69,7 @@ class Backend {
   virtual void fill_rows_from(const Matrix& matrix, int64_t row, int64_t count, const HostRows& values) = 0;
   void fill_rows(const Matrix& matrix, int64_t row, int64_t count, std::span<const float> values) {
     CHECK_EQ(static_cast<int64_t>(values.size()), count * matrix.in());
-    fill_rows_from(matrix, row, count, HostRows{std::as_bytes(values).data(), matrix.in() * int64_t{4}, DType::kF32});
+    fill_rows_from(matrix, row, count, HostRows::of(values, matrix.in()));
   }
   // Bytes [begin, begin + bytes) of a matrix as it lies in memory -> another of the same spec, of any backend object of this kind.
   // Thread-safe for disjoint bytes of `to`; `from` may be in use.

@@ -90,7 +90,7 @@ void RankModel::load(const Checkpoint& checkpoint, int threads, LoadProgress& pr
   impl_->weights.load(checkpoint, impl_->backend, threads, progress);
   impl_->decoder.bind(impl_->backend);
   const int64_t positions = impl_->options.max_seq_len > 0 ? impl_->options.max_seq_len : impl_->spec.max_positions;
-  impl_->rope = make_rope_table(impl_->spec.rope, positions, impl_->backend);
+  impl_->rope = make_rope_table(impl_->spec.rope, positions, impl_->backend, threads);
 }
 
 void RankModel::load_dummy(uint64_t seed, int threads, LoadProgress& progress) {

@@ -3,7 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <thread>
+
 #include <numbers>
+#include "parallel/cuts.h"
 
 namespace shoal {
 
@@ -77,20 +80,27 @@ std::vector<float> rope_frequencies(const RopeSpec& spec, int64_t length) {
   return {frequencies.begin(), frequencies.end()};
 }
 
-RopeTable make_rope_table(const RopeSpec& spec, int64_t positions, Backend& backend) {
+RopeTable make_rope_table(const RopeSpec& spec, int64_t positions, Backend& backend, int threads) {
   const int64_t pairs = spec.rotary_dim / 2;
   std::vector<float> cosines(positions * pairs), sines(positions * pairs);
-  std::vector<float> frequencies = rope_frequencies(spec, 0);
-  for (int64_t position = 0; position < positions; ++position) {
-    if (spec.type == RopeType::kDynamic && position >= spec.original_max_positions)
-      frequencies = rope_frequencies(spec, position + 1);
-    for (int64_t i = 0; i < pairs; ++i) {
-      // The angle is rounded to float32 first, as the models' own code does: at long positions that is part of what
-      // they learned.
-      const double angle = static_cast<float>(position) * frequencies[i];
-      cosines[position * pairs + i] = static_cast<float>(std::cos(angle) * spec.attention_factor);
-      sines[position * pairs + i] = static_cast<float>(std::sin(angle) * spec.attention_factor);
+  const auto fill = [&](Range range) {
+    std::vector<float> frequencies = rope_frequencies(spec, 0);
+    for (int64_t position = range.begin; position < range.end; ++position) {
+      if (spec.type == RopeType::kDynamic && position >= spec.original_max_positions)
+        frequencies = rope_frequencies(spec, position + 1);
+      for (int64_t i = 0; i < pairs; ++i) {
+        // The angle is rounded to float32 first, as the models' own code does: at long positions that is part of what
+        // they learned.
+        const double angle = static_cast<float>(position) * frequencies[i];
+        cosines[position * pairs + i] = static_cast<float>(std::cos(angle) * spec.attention_factor);
+        sines[position * pairs + i] = static_cast<float>(std::sin(angle) * spec.attention_factor);
+      }
     }
+  };
+  {
+    std::vector<std::jthread> helpers;
+    for (int i = 1; i < threads; ++i) helpers.emplace_back(fill, even_part(positions, i, threads));
+    fill(even_part(positions, 0, threads));
   }
   const Shape shape{positions, pairs};
   return {backend.from_host(cosines, shape), backend.from_host(sines, shape), spec.interleaved};

@@ -33,7 +33,26 @@ struct WeightTable::Job {
   int64_t target_row = 0;
   const MatrixEntry* matrix = nullptr;
   const TensorEntry* tensor = nullptr;
+
+  DType dtype() const { return matrix ? matrix->spec.dtype : tensor->dtype; }
+  int64_t bytes() const { return count * columns.size() * static_cast<int64_t>(dtype_bytes(dtype())); }
+  void run(const Checkpoint& checkpoint, Backend& backend, std::vector<float>& values) const;
 };
+
+// Straight from the file where it has the rows in a type that the backend takes, else through `values`.
+void WeightTable::Job::run(const Checkpoint& checkpoint, Backend& backend, std::vector<float>& values) const {
+  std::optional<HostRows> rows = checkpoint.stored_rows(*source, row, columns);
+  if (!rows || (rows->dtype != DType::kF32 && rows->dtype != dtype())) {
+    values.resize(count * columns.size());
+    checkpoint.read(*source, row, count, columns, values);
+    rows = HostRows::of(values, columns.size());
+  }
+  if (matrix) {
+    backend.fill_rows_from(matrix->matrix, target_row, count, *rows);
+  } else {
+    backend.write_rows_from(tensor->tensor, target_row, count, *rows);
+  }
+}
 
 const Matrix* WeightTable::matrix(MatrixKind kind, std::vector<WeightPart> parts, Range columns, DType dtype) {
   MatrixSpec spec{.out = rows_of(parts), .in = columns.size(), .kind = kind, .dtype = dtype};
@@ -131,27 +150,13 @@ void WeightTable::load(const Checkpoint& checkpoint, Backend& backend, int threa
   std::atomic<size_t> next{0};
   std::exception_ptr failure;
   std::mutex failure_mutex;
-  const auto run_job = [&](const Job& job, std::vector<float>& values) {
-    const DType dtype = job.matrix ? job.matrix->spec.dtype : job.tensor->dtype;
-    const int64_t elements = job.count * job.columns.size();
-    const auto stored = checkpoint.stored_rows(*job.source, job.row, job.columns);
-    if (job.matrix && stored && (stored->dtype == DType::kF32 || stored->dtype == dtype)) {
-      backend.fill_rows_from(job.matrix->matrix, job.target_row, job.count, *stored);
-    } else {
-      values.resize(elements);
-      checkpoint.read(*job.source, job.row, job.count, job.columns, values);
-      if (job.matrix) {
-        backend.fill_rows(job.matrix->matrix, job.target_row, job.count, values);
-      } else {
-        backend.write_rows(job.tensor->tensor, job.target_row, job.count, values);
-      }
-    }
-    progress.done_bytes += elements * static_cast<int64_t>(dtype_bytes(dtype));
-  };
   const auto work = [&] {
     std::vector<float> values;
     try {
-      for (size_t i = next++; i < jobs.size() && !progress.cancelled; i = next++) run_job(jobs[i], values);
+      for (size_t i = next++; i < jobs.size() && !progress.cancelled; i = next++) {
+        jobs[i].run(checkpoint, backend, values);
+        progress.done_bytes += jobs[i].bytes();
+      }
     } catch (...) {
       const std::lock_guard lock(failure_mutex);
       if (!failure) failure = std::current_exception();

@@ -31,7 +31,7 @@ class CpuBackend final : public Backend {
   Tensor zeros(DType dtype, const Shape& shape) override;
   Tensor from_host(std::span<const float> values, const Shape& shape) override;
   Tensor from_host(std::span<const int32_t> values, const Shape& shape) override;
-  void write_rows(const Tensor& tensor, int64_t row, int64_t count, std::span<const float> values) override;
+  void write_rows_from(const Tensor& tensor, int64_t row, int64_t count, const HostRows& values) override;
   std::vector<float> to_host(const Tensor& tensor) override;
   std::vector<int32_t> to_host_ids(const Tensor& tensor) override;
 

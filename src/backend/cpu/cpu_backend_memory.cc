@@ -53,16 +53,21 @@ Tensor CpuBackend::from_host(std::span<const int32_t> values, const Shape& shape
   return tensor;
 }
 
-void CpuBackend::write_rows(const Tensor& tensor, int64_t row, int64_t count, std::span<const float> values) {
+void CpuBackend::write_rows_from(const Tensor& tensor, int64_t row, int64_t count, const HostRows& values) {
   const int64_t n = tensor.row_elements();
   CHECK(0 <= row && row + count <= tensor.rows());
-  CHECK_EQ(static_cast<int64_t>(values.size()), count * n);
+  CHECK(values.dtype == DType::kF32 || values.dtype == tensor.dtype());
   for (int64_t r = 0; r < count; ++r) {
-    const float* source = values.data() + r * n;
-    if (tensor.dtype() == DType::kBF16) {
-      std::transform(source, source + n, raw_row<BFloat16>(tensor, row + r), to_bfloat16);
+    if (tensor.dtype() == DType::kF32) {
+      std::memcpy(raw_row<float>(tensor, row + r), values.data + r * values.stride,
+                  static_cast<size_t>(n) * sizeof(float));
+      continue;
+    }
+    BFloat16* target = raw_row<BFloat16>(tensor, row + r);
+    if (values.dtype == DType::kBF16) {
+      std::memcpy(target, values.data + r * values.stride, static_cast<size_t>(n) * sizeof(BFloat16));
     } else {
-      std::copy_n(source, n, raw_row<float>(tensor, row + r));
+      for (int64_t i = 0; i < n; ++i) target[i] = to_bfloat16(values.at(r, i));
     }
   }
 }

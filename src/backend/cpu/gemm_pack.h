@@ -10,7 +10,6 @@ namespace shoal::SHOAL_ISA {
 namespace {
 
 constexpr int kBlock = 16;
-constexpr int kPackAhead = 256;  // bytes of each row fetched ahead: sixteen streams are more than hardware follows
 
 // The kinds of source: `words` gives up to 16 of a row's 32-bit words, from word `first` of `k` elements on, zero past its end.
 struct Float32Words {
@@ -50,20 +49,17 @@ template <class Words>
 void pack_rows(const PackRows& p) {
   const auto* rows = static_cast<const char*>(p.rows);
   const int64_t units = Words::count(p.k);
-  for (int64_t first = 0; first < units; first += kBlock) {
-    const int64_t n = units - first < kBlock ? units - first : kBlock;
-    for (int64_t r = 0; r < p.count; r += kBlock) {
-      const int64_t height = p.count - r < kBlock ? p.count - r : kBlock;
+  for (int64_t r = 0; r < p.count; r += kBlock) {  // sixteen rows at a time: as many streams as the prefetchers follow
+    const int64_t height = p.count - r < kBlock ? p.count - r : kBlock;
+    for (int64_t first = 0; first < units; first += kBlock) {
+      const int64_t n = units - first < kBlock ? units - first : kBlock;
       F32x16 block[kBlock];
-      for (int64_t i = 0; i < kBlock; ++i) {
-        if (i >= height) {
-          block[i] = zero16();
-          continue;
-        }
+      for (int64_t i = 0; i < height; ++i) {
         const char* row = rows + (r + i) * p.stride;
-        __builtin_prefetch(row + 4 * first + kPackAhead);
+        __builtin_prefetch(row + kBlock * p.stride + 4 * first, 0, 2);  // the same place of the next sixteen rows
         block[i] = Words::words(row, first, p.k);
       }
+      for (int64_t i = height; i < kBlock; ++i) block[i] = zero16();
       transpose16(block);
       for (int64_t i = 0; i < n; ++i)
         store16(reinterpret_cast<float*>(p.target + (first + i) * p.columns + r), block[i], height);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstring>
 
 #include "backend/reference/reference_backend.h"
 #include "tensor/raw.h"
@@ -81,16 +79,8 @@ void ReferenceBackend::fill_rows_from(const Matrix& matrix, int64_t row, int64_t
   CHECK(0 <= row && row + count <= matrix.out());
   CHECK(values.dtype == DType::kF32 || values.dtype == matrix.spec().dtype);
   auto* target = static_cast<ReferenceMatrix*>(matrix.storage())->values.data() + row * matrix.in();
-  const size_t size = dtype_bytes(values.dtype);
-  for (int64_t r = 0; r < count; ++r) {
-    const std::byte* value = values.data + r * values.stride;
-    for (int64_t i = 0; i < matrix.in(); ++i, value += size) {
-      uint32_t bits = 0;
-      std::memcpy(&bits, value, size);
-      if (values.dtype == DType::kBF16) bits <<= 16;
-      *target++ = rounded(std::bit_cast<float>(bits), matrix.spec().dtype);
-    }
-  }
+  for (int64_t r = 0; r < count; ++r)
+    for (int64_t i = 0; i < matrix.in(); ++i) *target++ = rounded(values.at(r, i), matrix.spec().dtype);
 }
 
 void ReferenceBackend::copy_matrix(const Matrix& from, const Matrix& to, int64_t begin, int64_t bytes) {

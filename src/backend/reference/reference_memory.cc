@@ -43,13 +43,12 @@ Tensor ReferenceBackend::from_host(std::span<const int32_t> values, const Shape&
   return copy_in(*this, values, shape);
 }
 
-void ReferenceBackend::write_rows(const Tensor& tensor, int64_t row, int64_t count, std::span<const float> values) {
-  const int64_t n = tensor.row_elements();
+void ReferenceBackend::write_rows_from(const Tensor& tensor, int64_t row, int64_t count, const HostRows& values) {
   CHECK(0 <= row && row + count <= tensor.rows());
-  CHECK_EQ(static_cast<int64_t>(values.size()), count * n);
+  CHECK(values.dtype == DType::kF32 || values.dtype == tensor.dtype());
   for (int64_t r = 0; r < count; ++r)
-    for (int64_t i = 0; i < n; ++i) {
-      const float value = values[static_cast<size_t>(r * n + i)];
+    for (int64_t i = 0; i < tensor.row_elements(); ++i) {
+      const float value = values.at(r, i);
       if (tensor.dtype() == DType::kBF16) {
         raw_row<BFloat16>(tensor, row + r)[i] = to_bfloat16(value);
       } else {

@@ -16,6 +16,7 @@ template <typename T>
 struct Block {
   const T* k[kAttentionBlock];  // by position - begin; those outside [first, end) repeat the nearest inside
   const T* v[kAttentionBlock];
+  const T* next_k[kAttentionBlock];  // the next block's, to fetch meanwhile; else k
   int64_t begin;
   int64_t first;  // positions that some row sees
   int64_t end;
@@ -44,12 +45,22 @@ inline void find_rows(const KvSource& source, const PagedRows<T>& paged, const B
   for (int64_t i = end; i < kAttentionBlock; ++i) rows[i] = rows[end - 1];
 }
 
+// `seen`: the end of what some row sees, in this block and after it.
 template <typename T>
-inline void find_block(const KvSource& source, Block<T>& block) {
+inline void find_block(const KvSource& source, int64_t seen, Block<T>& block) {
   const PagedRows<T> k = {static_cast<const T*>(source.k), source.k_page_stride, source.k_dim};
   const PagedRows<T> v = {static_cast<const T*>(source.v), source.v_page_stride, source.v_row_stride};
   find_rows(source, k, block, block.k);
   find_rows(source, v, block, block.v);
+  const int64_t next = block.begin + kAttentionBlock;
+  if (next < seen) {
+    Block<T> after;
+    after.begin = after.first = next;
+    after.end = smaller(next + kAttentionBlock, seen);
+    find_rows(source, k, after, block.next_k);
+  } else {
+    find_rows(source, k, block, block.next_k);
+  }
 }
 
 inline void widen_rows(const uint16_t* const* rows, int64_t dim, float* scratch, const float** wide) {
@@ -67,6 +78,7 @@ inline void widen_block(const KvSource& source, const Block<uint16_t>& narrow, f
   wide.first = narrow.first;
   wide.end = narrow.end;
   widen_rows(narrow.k, source.k_dim, scratch, wide.k);
+  for (int64_t j = 0; j < kAttentionBlock; ++j) wide.next_k[j] = wide.k[j];
   if (source.v == source.k) {
     for (int64_t j = 0; j < kAttentionBlock; ++j) wide.v[j] = wide.k[j];
   } else {

@@ -20,7 +20,8 @@ inline void score_rows(const QueryRow* rows, const Block<T>& block, int64_t dim,
   constexpr int64_t kKeys = kTile / Rows;
   const int64_t begin = visible_in(rows[0], block.begin).begin / kKeys * kKeys;
   const int64_t end = visible_in(rows[Rows - 1], block.begin).end;
-  for (int64_t key = begin; key < end; key += kKeys) dot_tile<Rows>(rows, block.k + key, dim, scores + key);
+  for (int64_t key = begin; key < end; key += kKeys)
+    dot_tile<Rows>(rows, block.k + key, block.v + key, dim, scores + key);
 }
 
 // Of one row, as in AttentionState.
@@ -68,14 +69,15 @@ inline void value_rows(const QueryRow* rows, const Block<T>& block, const float*
     if (own.begin >= begin) continue;
     const ValueTile edge = {weights + r * kAttentionBlock, own.begin, smaller(own.end, begin), values + r * v_dim,
                             v_dim};
-    value_columns<1, kTile / 2>(edge, block.v, 0, v_dim);
+    value_columns<1, kTile / 2>(edge, block.v, block.next_k, 0, v_dim);
   }
-  if (begin < end) value_columns<Rows, kVectors>(ValueTile{weights, begin, end, values, v_dim}, block.v, 0, v_dim);
+  if (begin < end)
+    value_columns<Rows, kVectors>(ValueTile{weights, begin, end, values, v_dim}, block.v, block.next_k, 0, v_dim);
   for (int r = 0; Rows > 1 && r < Rows; ++r) {
     const Visible own = visible_in(rows[r], block.begin);
     if (own.end <= end) continue;
     const ValueTile edge = {weights + r * kAttentionBlock, larger(own.begin, end), own.end, values + r * v_dim, v_dim};
-    value_columns<1, kTile / 2>(edge, block.v, 0, v_dim);
+    value_columns<1, kTile / 2>(edge, block.v, block.next_k, 0, v_dim);
   }
 }
 
@@ -114,20 +116,21 @@ inline void attend_rows(const AttentionTile& tile, int64_t row_begin, int64_t ro
   const KvSource& source = *tile.source;
   const int64_t count = row_end - row_begin;
   const int64_t first = larger(begin, tile.rows[row_begin].first);
+  const int64_t seen = tile.rows[tile.count - 1].last + 1;
   const int64_t end = smaller(begin + kAttentionBlock, tile.rows[row_end - 1].last + 1);
   Block<float> block;
   block.begin = begin;
   block.first = first;
   block.end = end;
   if (!source.bf16) {
-    find_block(source, block);
+    find_block(source, seen, block);
     return attend_block(tile, row_begin, count, block, state);
   }
   Block<uint16_t> narrow;
   narrow.begin = begin;
   narrow.first = first;
   narrow.end = end;
-  find_block(source, narrow);
+  find_block(source, seen, narrow);
   if (count < kWidenFromRows) return attend_block(tile, row_begin, count, narrow, state);
   widen_block(source, narrow, tile.scratch + kAttentionBlock * kAttentionTileRows, block);
   attend_block(tile, row_begin, count, block, state);

@@ -14,9 +14,16 @@ SHOAL_INLINE F32x16 load_kv(const uint16_t* p) { return load16_bf16(p); }
 SHOAL_INLINE F32x16 load_kv(const float* p, int64_t n) { return load16(p, n); }
 SHOAL_INLINE F32x16 load_kv(const uint16_t* p, int64_t n) { return load16_bf16(p, n); }
 
+// Tiles of fewer rows wait for memory, and fetch what comes next; taller ones find all in a cache.
+template <int Rows, typename T>
+SHOAL_INLINE void fetch_ahead(const T* p, int64_t column) {
+  constexpr int64_t kLineElements = 64 / sizeof(T);
+  if (Rows < 4 && column % kLineElements == 0) __builtin_prefetch(p + column);
+}
+
 // scores[r][key] for `Rows` rows and kTile / Rows keys; rows of scores are kAttentionBlock apart.
 template <int Rows, typename T>
-SHOAL_INLINE void dot_tile(const QueryRow* rows, const T* const* k, int64_t dim, float* scores) {
+SHOAL_INLINE void dot_tile(const QueryRow* rows, const T* const* k, const T* const* ahead, int64_t dim, float* scores) {
   constexpr int kKeys = kTile / Rows;
   F32x16 sums[kTile];
   for (int i = 0; i < kTile; ++i) sums[i] = zero16();
@@ -25,6 +32,7 @@ SHOAL_INLINE void dot_tile(const QueryRow* rows, const T* const* k, int64_t dim,
     F32x16 q[Rows];
     for (int r = 0; r < Rows; ++r) q[r] = load16(rows[r].q + d);
     for (int key = 0; key < kKeys; ++key) {
+      fetch_ahead<Rows>(ahead[key], d);
       const F32x16 keys = load_kv(k[key] + d);
       for (int r = 0; r < Rows; ++r) sums[r * kKeys + key] = fma16(q[r], keys, sums[r * kKeys + key]);
     }
@@ -51,14 +59,17 @@ struct ValueTile {
 };
 
 template <int Rows, int Vectors, typename T>
-SHOAL_INLINE void value_tile(const ValueTile& tile, const T* const* v, int64_t column) {
+SHOAL_INLINE void value_tile(const ValueTile& tile, const T* const* v, const T* const* ahead, int64_t column) {
   F32x16 sums[Rows * Vectors];
   for (int r = 0; r < Rows; ++r)
     for (int c = 0; c < Vectors; ++c) sums[r * Vectors + c] = load16(tile.out + r * tile.stride + column + 16 * c);
   for (int64_t j = tile.begin; j < tile.end; ++j) {
     const T* row = v[j] + column;
     F32x16 values[Vectors];
-    for (int c = 0; c < Vectors; ++c) values[c] = load_kv(row + 16 * c);
+    for (int c = 0; c < Vectors; ++c) {
+      fetch_ahead<Rows>(ahead[j], column + 16 * c);
+      values[c] = load_kv(row + 16 * c);
+    }
     for (int r = 0; r < Rows; ++r) {
       const F32x16 weight = set1(tile.weights[r * kAttentionBlock + j]);
       for (int c = 0; c < Vectors; ++c) sums[r * Vectors + c] = fma16(weight, values[c], sums[r * Vectors + c]);
@@ -82,10 +93,11 @@ SHOAL_INLINE void value_tail(const ValueTile& tile, const T* const* v, int64_t c
 
 // Columns [column, dim), as many vectors at once as registers allow.
 template <int Rows, int Vectors, typename T>
-SHOAL_INLINE void value_columns(const ValueTile& tile, const T* const* v, int64_t column, int64_t dim) {
-  for (; column + 16 * Vectors <= dim; column += 16 * Vectors) value_tile<Rows, Vectors>(tile, v, column);
+SHOAL_INLINE void value_columns(const ValueTile& tile, const T* const* v, const T* const* ahead, int64_t column,
+                                int64_t dim) {
+  for (; column + 16 * Vectors <= dim; column += 16 * Vectors) value_tile<Rows, Vectors>(tile, v, ahead, column);
   if constexpr (Vectors > 1) {
-    value_columns<Rows, Vectors / 2>(tile, v, column, dim);
+    value_columns<Rows, Vectors / 2>(tile, v, ahead, column, dim);
   } else if (column < dim) {
     value_tail<Rows>(tile, v, column, dim - column);
   }

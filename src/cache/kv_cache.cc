@@ -131,8 +131,9 @@ bool KvCache::fits_now(const BlockTree::Match& match, const KvStart& start) cons
     if (!kind.slides()) blocks -= matched;
     for (int i = 0; i < limits_.cp; ++i) {
       int64_t left = available(pool, i);
+      // In a pool that slides, matched blocks in sight are among `blocks`, and the others are left to eviction.
       for (const BlockNode* node : match.nodes)
-        left -= node->block % limits_.cp == i && node->pages[pool].id >= 0 && node->pages[pool].users == 0;
+        left -= !kind.slides() && node->block % limits_.cp == i && node->pages[pool].users == 0;
       if (left < ceil_divide(blocks, limits_.cp)) return false;
     }
   }

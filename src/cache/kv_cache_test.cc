@@ -122,6 +122,23 @@ TEST(KvCache, SlidingPagesComeBackWhileTheSequenceRuns) {
   EXPECT_EQ(cache.reusable(std::span(tokens).first(32), {}), 0);
 }
 
+TEST(KvCache, CachedSlidingPagesNeverKeepTheOnlySequenceOut) {
+  KvCache cache({.tokens_per_block = 4, .pools = {{{}, 16}, {{.window = 8}, 4}}});
+  const Tokens tokens = count(0, 13);
+  KvStart start = start_of(tokens);
+  start.guarantee = false;
+  start.rows = 4;
+  KvSequence sequence;
+  Copies copies;
+  ASSERT_TRUE(cache.start(sequence, start, copies));
+  for (int64_t at = 0; at < 12; at += 4) {
+    ASSERT_TRUE(cache.reserve(sequence, at, at + 4));
+    cache.publish(sequence, tokens, at + 4);
+  }
+  cache.end(sequence);
+  EXPECT_EQ(cache.start(sequence, start, copies), 12);  // though most of the window's pages are matched ones
+}
+
 TEST(KvCache, ContextParallelRanksTakeBlocksByTurns) {
   KvCacheLimits limits = small(3);
   limits.cp = 2;

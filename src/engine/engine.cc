@@ -39,6 +39,16 @@ bool has_latents(const ModelSpec& spec) {
                      [](const DecoderLayer& layer) { return layer.attention.mla.has_value(); });
 }
 
+CapacityPolicy capacity_policy(const std::string& word) {
+  if (word == "MAX_UTILIZATION") return CapacityPolicy::kMaxUtilization;
+  return word == "STATIC_BATCH" ? CapacityPolicy::kStaticBatch : CapacityPolicy::kGuaranteedNoEvict;
+}
+
+ChunkPolicy chunk_policy(const std::string& word) {
+  if (word == "EQUAL_PROGRESS") return ChunkPolicy::kEqualProgress;
+  return word == "FORCE_CHUNK" ? ChunkPolicy::kForceChunk : ChunkPolicy::kFirstComeFirstServed;
+}
+
 SchedulerLimits scheduler_limits(const ModelSetup& setup, const EngineInfo& info) {
   const EngineConfig& config = setup.config;
   const int64_t row_bytes = setup.spec.vocab * static_cast<int64_t>(sizeof(float));
@@ -50,7 +60,11 @@ SchedulerLimits scheduler_limits(const ModelSetup& setup, const EngineInfo& info
           .cache = cache_limits(setup, info),
           .mix_chunks = config.enable_chunked_prefill,
           .max_score_rows = std::max<int64_t>(1, kScoreBytes / row_bytes),
-          .generated_roles = has_latents(setup.spec) && !config.deterministic};
+          .generated_roles = has_latents(setup.spec) && !config.deterministic,
+          .capacity = capacity_policy(config.scheduler.capacity_scheduler_policy),
+          .chunks = chunk_policy(config.scheduler.context_chunking_policy),
+          .attention_dp = config.attention_dp,
+          .priorities = config.scheduler.waiting_queue_policy == "priority"};
 }
 
 uint64_t request_seed(const SamplingParams& params) {

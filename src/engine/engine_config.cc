@@ -294,14 +294,14 @@ GridSizes EngineConfig::grid() const {
   int64_t moe_tp = moe_tensor_parallel_size.value_or(0);
   int64_t moe_ep = moe_expert_parallel_size.value_or(moe_tp ? std::max<int64_t>(moe_world / moe_tp, 1) : 1);
   if (!moe_tp) moe_tp = std::max<int64_t>(moe_world / moe_ep, 1);
-  const int64_t attention_dp = attention_dp_size.value_or(enable_attention_dp ? tensor_parallel_size : 1);
+  const int64_t attention_data = attention_dp_size.value_or(enable_attention_dp ? tensor_parallel_size : 1);
   // Bounded by the rows, so that each fits an int (a product just above the bound still does).
   const auto size = [](int64_t value) { return static_cast<int>(std::min<int64_t>(value, kMaxRanks + 1)); };
   return {.data = size(data_parallel_size),
           .pipeline = size(pipeline_parallel_size),
           .context = size(context_parallel_size),
           .tensor = size(tensor_parallel_size),
-          .attention_data = size(attention_dp),
+          .attention_data = size(attention_data),
           .moe_tensor = size(moe_tp),
           .moe_expert = size(moe_ep)};
 }

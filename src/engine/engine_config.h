@@ -13,6 +13,7 @@
 
 #include "base/option_flags.h"
 #include "base/options.h"
+#include "engine/attention_dp.h"
 #include "engine/load_balancer_config.h"
 #include "parallel/mesh.h"
 
@@ -36,6 +37,8 @@ struct MoeConfig {
 
 struct SchedulerConfig {
   std::string capacity_scheduler_policy = "GUARANTEED_NO_EVICT";
+  std::string context_chunking_policy = "FIRST_COME_FIRST_SERVED";
+  std::string waiting_queue_policy = "fcfs";
 };
 
 struct ExpertStatisticConfig {
@@ -62,6 +65,7 @@ struct EngineConfig {
   KvCacheConfig kv_cache;
   MoeConfig moe;
   SchedulerConfig scheduler;
+  AttentionDpConfig attention_dp;
   ExpertStatisticConfig expert_statistic;
 
   std::string dtype = "auto";  // auto, float32, bfloat16

@@ -93,12 +93,6 @@ std::vector<Option> batch_rows(EngineConfig& c) {
        .help =
            "cut any prompt to fill the room left in a step; without it only prompts longer than max_num_tokens are cut",
        .aliases = {"chunked_prefill"}},
-      {.name = "scheduler_config.capacity_scheduler_policy",
-       .field = &c.scheduler.capacity_scheduler_policy,
-       .help = "which requests start: only those whose whole cache is sure to fit",
-       .aliases = {"capacity_scheduler_policy"},
-       .choices = {"GUARANTEED_NO_EVICT"},
-       .planned = {"MAX_UTILIZATION", "STATIC_BATCH"}},
       {.name = "moe_config.max_num_tokens",
        .field = &c.moe.max_num_tokens,
        .help = "tokens, summed over ranks, of one MoE call; more are divided into several; 0 for no bound",
@@ -110,6 +104,63 @@ std::vector<Option> batch_rows(EngineConfig& c) {
        .help = "slots of the experts, and whether experts move: a file (num_slots, initial_global_assignments, "
                "layer_updates_per_iter, max_stall_ms), in YAML also these keys themselves",
        .aliases = {"moe_load_balancer"}},
+  };
+}
+
+std::vector<Option> scheduler_rows(SchedulerConfig& c) {
+  return {
+      {.name = "scheduler_config.capacity_scheduler_policy",
+       .field = &c.capacity_scheduler_policy,
+       .help = "which requests start: only those whose whole cache is sure to fit; as many as fit now, of which the "
+               "last may have to start again; a new batch once all have ended",
+       .aliases = {"capacity_scheduler_policy"},
+       .choices = {"GUARANTEED_NO_EVICT", "MAX_UTILIZATION", "STATIC_BATCH"}},
+      {.name = "scheduler_config.context_chunking_policy",
+       .field = &c.context_chunking_policy,
+       .help = "with enable_chunked_prefill: the first prompts take all the room; all the same; one page each",
+       .aliases = {"context_chunking_policy"},
+       .choices = {"FIRST_COME_FIRST_SERVED", "EQUAL_PROGRESS", "FORCE_CHUNK"}},
+      {.name = "scheduler_config.waiting_queue_policy",
+       .field = &c.waiting_queue_policy,
+       .help = "which request starts next: the oldest; the one of the highest priority",
+       .aliases = {"waiting_queue_policy"},
+       .choices = {"fcfs", "priority"}},
+  };
+}
+
+std::vector<Option> attention_dp_rows(AttentionDpConfig& c) {
+  return {
+      {.name = "attention_dp_config.enable_balance",
+       .field = &c.enable_balance,
+       .help = "attention-DP ranks compute prompts in the same steps: those that have some wait for the others"},
+      {.name = "attention_dp_config.timeout_iters",
+       .field = &c.timeout_iters,
+       .help = "steps that they wait at most",
+       .min = 0,
+       .max = kMostTokens},
+      {.name = "attention_dp_config.batching_wait_iters",
+       .field = &c.batching_wait_iters,
+       .help = "steps that prompts wait for more of them while every rank also generates",
+       .min = 0,
+       .max = kMostTokens},
+      {.name = "attention_dp_config.enable_kv_cache_aware_routing",
+       .field = &c.enable_kv_cache_aware_routing,
+       .help = "a request goes to the rank that has cached most of its prompt, if that is not too busy"},
+      {.name = "attention_dp_config.kv_cache_routing_load_balance_weight",
+       .field = &c.kv_cache_routing_load_balance_weight,
+       .help = "what a rank's load counts beside what it would have to compute",
+       .min = 0,
+       .max = 1e6},
+      {.name = "attention_dp_config.kv_cache_routing_match_rate_threshold",
+       .field = &c.kv_cache_routing_match_rate_threshold,
+       .help = "share of the prompt below which a match counts as nothing",
+       .min = 0,
+       .max = 1},
+      {.name = "attention_dp_config.kv_cache_routing_fair_share_multiplier",
+       .field = &c.kv_cache_routing_fair_share_multiplier,
+       .help = "requests that a rank may have, as a multiple of its fair share",
+       .min = 1,
+       .max = 1e6},
   };
 }
 
@@ -222,8 +273,9 @@ std::vector<Option> statistic_rows(ExpertStatisticConfig& c) {
 OptionTable engine_options(EngineConfig& config) {
   std::vector<Option> rows;
   for (std::vector<Option> part :
-       {grid_rows(config), module_rows(config), batch_rows(config), kv_cache_rows(config.kv_cache),
-        machine_rows(config), run_rows(config), statistic_rows(config.expert_statistic)}) {
+       {grid_rows(config), module_rows(config), batch_rows(config), scheduler_rows(config.scheduler),
+        attention_dp_rows(config.attention_dp), kv_cache_rows(config.kv_cache), machine_rows(config), run_rows(config),
+        statistic_rows(config.expert_statistic)}) {
     for (Option& row : part) rows.push_back(std::move(row));
   }
   return OptionTable(std::move(rows));

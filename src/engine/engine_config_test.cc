@@ -72,7 +72,7 @@ context_parallel_size: 1
 pp_partition: [5, 3]
 cp_config: null
 attention_dp_size: 2
-attention_dp_config: {enable_balance: false, timeout_iters: 60, batching_wait_iters: 10}
+attention_dp_config: {enable_balance: true, timeout_iters: 60, batching_wait_iters: 11}
 moe_tensor_parallel_size: -1
 moe_expert_parallel_size: 2
 moe_config:
@@ -88,7 +88,10 @@ max_batch_size: 16
 max_num_tokens: 512
 max_seq_len: 4096
 enable_chunked_prefill: true
-scheduler_config: {capacity_scheduler_policy: GUARANTEED_NO_EVICT}
+scheduler_config:
+  capacity_scheduler_policy: MAX_UTILIZATION
+  context_chunking_policy: EQUAL_PROGRESS
+  waiting_queue_policy: priority
 load_format: dummy
 gpus_per_node: 8
 dtype: float32
@@ -111,6 +114,12 @@ TEST(EngineConfig, EveryKeyOfTheContract) {
   EXPECT_EQ(c.max_num_tokens, 512);
   EXPECT_EQ(c.max_seq_len, 4096);
   EXPECT_TRUE(c.enable_chunked_prefill);
+  EXPECT_EQ(c.scheduler.capacity_scheduler_policy, "MAX_UTILIZATION");
+  EXPECT_EQ(c.scheduler.context_chunking_policy, "EQUAL_PROGRESS");
+  EXPECT_EQ(c.scheduler.waiting_queue_policy, "priority");
+  EXPECT_TRUE(c.attention_dp.enable_balance);
+  EXPECT_EQ(c.attention_dp.timeout_iters, 60);
+  EXPECT_EQ(c.attention_dp.batching_wait_iters, 11);
   EXPECT_EQ(c.load_format, "dummy");
   EXPECT_EQ(c.gpus_per_node, 8);
   EXPECT_EQ(c.dtype, "float32");
@@ -196,11 +205,9 @@ TEST(EngineConfig, ReferenceKeysWithoutMeaningGetOneNotice) {
       "print_iter_log: true\ndisable_overlap_scheduler: true\ntrust_remote_code: true\ncache_transceiver_config: "
       "{backend: UCX}\n"
       "allreduce_strategy: MNNVL\nenable_lm_head_tp_in_adp: true\nspeculative_config: null\n"
-      "attention_dp_config: {timeout_iters: 50, kv_cache_routing_fair_share_multiplier: 2.0}\nmax_beam_width: 1\n");
+      "max_beam_width: 1\n");
   ASSERT_EQ(c.notices.size(), 1u);
-  for (const char* key :
-       {"allreduce_strategy", "attention_dp_config.timeout_iters", "cuda_graph_config", "moe_config.backend",
-        "attention_dp_config.kv_cache_routing_fair_share_multiplier", "trust_remote_code"}) {
+  for (const char* key : {"allreduce_strategy", "cuda_graph_config", "moe_config.backend", "trust_remote_code"}) {
     EXPECT_THAT(c.notices[0], HasSubstr(key));
   }
   EXPECT_THAT(c.notices[0], AllOf(Not(HasSubstr("speculative")), Not(HasSubstr("max_beam_width"))));
@@ -210,19 +217,19 @@ TEST(EngineConfig, FeaturesToComeAreRefusedAsSuch) {
   const std::string text = error_of(
       "context_parallel_size: 2\ncp_config: {cp_type: helix}\nmoe_config:\n  max_num_tokens: "
       "5\nspeculative_config:\n"
-      "  decoding_type: MTP\nattention_dp_config:\n  enable_balance: true\nkv_cache_config:\n  dtype: fp8\n  "
+      "  decoding_type: MTP\nattention_dp_config:\n  kv_cache_routing_cold_start_warmup: true\nkv_cache_config:\n  "
+      "dtype: fp8\n  "
       "host_cache_size: 5\n"
-      "scheduler_config: {capacity_scheduler_policy: MAX_UTILIZATION}\ndevice: cuda\n");
+      "batch_wait_timeout_ms: 5\ndevice: cuda\n");
   EXPECT_EQ(problem_count(text), 8u) << text;
   for (const char* part :
        {"context_parallel_size is 2: context parallelism: not built yet; nearest: 1 (context_parallel_size: F:1)",
         "cp_config is a map (F:2): context parallelism: not built yet; leave the key out",
         "speculative_config is a map (F:5)",
-        "attention_dp_config.enable_balance is 'true' (F:8): holding prompts back to balance attention-DP ranks: not "
-        "built yet; nearest: false",
+        "attention_dp_config.kv_cache_routing_cold_start_warmup is 'true' (F:8): warming caches up evenly: not built "
+        "yet; nearest: false",
         "kv_cache_config.dtype is 'fp8' (F:10): not built yet, must be auto",
-        "kv_cache_config.host_cache_size is '5' (F:11)",
-        "capacity_scheduler_policy is 'MAX_UTILIZATION' (F:12): not built yet",
+        "kv_cache_config.host_cache_size is '5' (F:11)", "batch_wait_timeout_ms is '5' (F:12)",
         "device is 'cuda' (F:13): not built yet"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }

@@ -129,7 +129,10 @@ bool Replica::take_events() {
   for (const uint64_t id : std::exchange(cancels_, {})) {
     const auto found = requests_.find(id);
     if (found == requests_.end()) continue;  // has ended meanwhile
+    if (found->second->cancelled) continue;
     found->second->cancelled = true;
+    scheduler_.release(
+        *found->second);  // in no further step; told when those in flight, which may still hand out logits, are done
     cancelling_.push_back(id);
   }
   return true;
@@ -251,7 +254,7 @@ void Replica::accept(LiveRequest& request) {
 
 void Replica::finish(LiveRequest& request, FinishReason reason, const std::string& error) {
   const auto node = requests_.extract(request.id);  // keeps it alive to the end of this function
-  scheduler_.release(request);
+  if (!request.cancelled) scheduler_.release(request);
   load_tokens_ -= request.prompt_tokens + request.max_tokens;
   note_cache();
   request.result.finish_reason = reason;

@@ -44,6 +44,7 @@ class Simulation {
       sequences_.push_back(std::move(sequence));
     }
     next_position_.resize(specs_.size());
+    scored_.resize(specs_.size());
     groups_.resize(specs_.size(), -1);
   }
 
@@ -102,7 +103,11 @@ class Simulation {
     int64_t& position = next_position_[index];
     RC_ASSERT(groups_[index] == -1 || groups_[index] == group);
     groups_[index] = group;
-    // Positions come in order, none twice, none left out.
+    // Positions come in order, none twice, none left out; from the beginning again after a preemption.
+    if (preempted_.erase(index) > 0 || (may_preempt() && entry.first_position == 0)) {
+      std::erase_if(page_owner_, [&](const auto& item) { return item.second == index; });
+      position = 0;
+    }
     RC_ASSERT(entry.first_position == position);
     RC_ASSERT(span.rows == entry.rows && span.context == position + span.rows);
     RC_ASSERT(span.prompt_rows == std::clamp<int64_t>(spec.prompt - position, 0, span.rows));
@@ -114,17 +119,32 @@ class Simulation {
       RC_ASSERT(page >= 0 && page < limits_.cache.pools[0].pages);
       RC_ASSERT(batch.kv[0].slots[span.row_begin + row] ==
                 page * limits_.cache.tokens_per_block + position % limits_.cache.tokens_per_block);
-      // A page is one sequence's only, as long as that runs.
-      const auto owner = page_owner_.emplace(std::pair(group, page), index).first;
-      RC_ASSERT(owner->second == index);
+      take_page(group, page, index);
     }
-    // Only consecutive chunks of a prompt may be in flight together.
-    if (entry.sequence->in_flight() > 1) RC_ASSERT(position <= spec.prompt);
+    // Only consecutive chunks of what is known may be in flight together.
+    const int64_t known = std::ssize(entry.sequence->tokens);
+    if (entry.sequence->in_flight() > 1) RC_ASSERT(position <= known);
     const bool all = spec.max_tokens == 0;
-    RC_ASSERT(entry.logits_count == (all ? span.rows : (position >= spec.prompt ? 1 : 0)));
+    RC_ASSERT(entry.samples == (!all && position == known));
+    const int64_t fresh = std::clamp<int64_t>(position - scored_[index], 0, span.rows);
+    scored_[index] = std::max(scored_[index], position);
+    RC_ASSERT(entry.logits_count == (all ? fresh : int64_t{entry.samples}));
     for (int64_t i = 0; i < entry.logits_count; ++i)
       RC_ASSERT(batch.logit_rows[entry.logits_begin + i] == span.row_begin + span.rows - entry.logits_count + i);
     return all ? span.rows : 0;
+  }
+
+  bool may_preempt() const { return limits_.capacity == CapacityPolicy::kMaxUtilization; }
+
+  // A page is one sequence's only, as long as that runs; whoever loses one has been preempted.
+  void take_page(int group, int32_t page, size_t index) {
+    const auto owner = page_owner_.emplace(std::pair(group, page), index).first;
+    if (owner->second == index) return;
+    RC_ASSERT(may_preempt());
+    const size_t loser = owner->second;
+    preempted_.insert(loser);
+    std::erase_if(page_owner_, [&](const auto& item) { return item.second == loser; });
+    page_owner_[{group, page}] = index;
   }
 
   void complete() {
@@ -136,8 +156,9 @@ class Simulation {
         const size_t index = index_.at(entry.sequence);
         Sequence& sequence = *sequences_[index];
         last_served_[index] = clock_;
-        if (entry.first_position + entry.rows < sequence.prompt_tokens) continue;
-        if (!sequence.all_logits) sequence.tokens.push_back(8);
+        const bool scored = sequence.all_logits && entry.first_position + entry.rows == sequence.prompt_tokens;
+        if (!scored && !entry.samples) continue;
+        if (entry.samples) sequence.tokens.push_back(8);
         if (std::ssize(sequence.tokens) == sequence.prompt_tokens + sequence.max_tokens) end(index);
       }
     }
@@ -171,7 +192,9 @@ class Simulation {
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::map<const Sequence*, size_t> index_;
   std::vector<int64_t> next_position_;
+  std::vector<int64_t> scored_;  // positions whose logits were delivered
   std::vector<int> groups_;
+  std::set<size_t> preempted_;  // and not started again
   std::map<std::pair<int, int32_t>, size_t> page_owner_;
   std::deque<ScheduledStep> in_flight_;
   std::map<size_t, int64_t> last_served_;
@@ -192,6 +215,11 @@ SchedulerLimits any_limits() {
   limits.cache.reuse = false;
   limits.mix_chunks = *rc::gen::arbitrary<bool>();
   limits.max_score_rows = *rc::gen::inRange(1, 24);
+  limits.capacity = *rc::gen::element(CapacityPolicy::kGuaranteedNoEvict, CapacityPolicy::kMaxUtilization,
+                                      CapacityPolicy::kStaticBatch);
+  limits.chunks =
+      *rc::gen::element(ChunkPolicy::kFirstComeFirstServed, ChunkPolicy::kEqualProgress, ChunkPolicy::kForceChunk);
+  limits.attention_dp.enable_balance = *rc::gen::arbitrary<bool>();
   return limits;
 }
 
@@ -259,6 +287,23 @@ TEST(Scheduler, ChunkedPrefillFillsTheStepInWholePages) {
   limits.mix_chunks = true;
   EXPECT_EQ(schedule(limits, {{.prompt = 2, .max_tokens = 4}, {.prompt = 16, .max_tokens = 1, .arrives = 1}}),
             (Log{"a0+2", "a2+1 b0+12", "a3+1 b12+4", "a4+1"}));
+}
+
+TEST(Scheduler, MaximumUtilizationStartsWhatFitsNowAndTheLastGivesWay) {
+  SchedulerLimits limits = small_limits();
+  limits.cache.pools[0].pages = 4;
+  limits.capacity = CapacityPolicy::kMaxUtilization;
+  EXPECT_EQ(schedule(limits, {{.prompt = 7, .max_tokens = 7}, {.prompt = 7, .max_tokens = 4}}),
+            (Log{"a0+7 b0+7", "a7+1 b7+1", "a8+1", "a9+1", "a10+1", "a11+1", "a12+1", "b0+9", "b9+1"}));
+}
+
+TEST(Scheduler, StaticBatchesEndBeforeTheNextStarts) {
+  SchedulerLimits limits = small_limits();
+  limits.max_batch_size = 2;
+  limits.capacity = CapacityPolicy::kStaticBatch;
+  EXPECT_EQ(schedule(limits,
+                     {{.prompt = 2, .max_tokens = 1}, {.prompt = 3, .max_tokens = 2}, {.prompt = 4, .max_tokens = 1}}),
+            (Log{"a0+2 b0+3", "b3+1", "c0+4"}));
 }
 
 TEST(Scheduler, WaitsForPagesInTheOrderOfArrival) {

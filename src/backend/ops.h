@@ -16,6 +16,7 @@
 #include "backend/matrix.h"
 #include "backend/specs.h"
 #include "base/error.h"
+#include "tensor/page_share.h"
 #include "tensor/tensor.h"
 
 namespace shoal {
@@ -39,6 +40,14 @@ struct ExpertBatch {
 struct Routing {
   Tensor experts;  // i32 [tokens, top_k], ascending expert id within a token
   Tensor weights;  // f32 [tokens, top_k]
+};
+
+// Attention over some of the positions that its rows see, to be joined with the rest: weights are relative to `maxima`, which is minus
+// infinity where a row has seen nothing yet.
+struct AttentionPart {
+  Tensor values;  // f32 [tokens, heads, v_dim], sums of weighted values
+  Tensor maxima;  // f32 [tokens, heads], largest scores
+  Tensor sums;    // f32 [tokens, heads], sums of weights
 };
 
 class Backend {
@@ -112,6 +121,13 @@ class Backend {
   // head h reads KV head h / (heads / kv_heads).
   virtual Tensor attention(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans,
                            const AttentionSpec& spec) = 0;
+
+  // The same over those positions only that `share` holds: `layer` holds these, span.pages are theirs, in order. No sinks yet.
+  virtual AttentionPart attention_part(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans,
+                                       const AttentionSpec& spec, const PageShare& share) = 0;
+  // Attention over all positions of the parts, joined in their order (as blocks of online softmax, Milakov and Gimelshein 2018); sinks
+  // f32 [heads] or undefined take part here, once. [tokens, heads, v_dim]. Overwrites the first part.
+  virtual Tensor attention_join(std::span<const AttentionPart> parts, const Tensor& sinks) = 0;
 
   // --- mixture of experts
   virtual Routing route(const Tensor& logits, const RouterSpec& spec) = 0;  // logits f32 [tokens, experts]

@@ -3,6 +3,7 @@
 // chunking, batch mates, page size or threads.
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "backend/ops_test.h"
 
@@ -20,6 +21,7 @@ struct Case {
   int64_t window = 0;
   int64_t chunk = 0;
   bool sinks = false;
+  int64_t ranks = 1;  // pages dealt over so many shares, attended to apart, then joined
 };
 
 // Queries, keys and values of one sequence, [context, ...].
@@ -112,8 +114,24 @@ class AttentionOps : public OpsTest {
     std::vector<float> sinks;
     for (int64_t head = 0; head < c.heads; ++head) sinks.push_back(0.7f * static_cast<float>(head) - 1.0f);
     if (c.sinks) spec.sinks = vector(backend, sinks);
-    return backend.to_host(
-        backend.attention(rows(backend, q, row, c.heads, c.k_dim, padding), cache.layer, spans, spec));
+    const Tensor queries = rows(backend, q, row, c.heads, c.k_dim, padding);
+    if (c.ranks == 1) return backend.to_host(backend.attention(queries, cache.layer, spans, spec));
+    std::vector<AttentionPart> parts;
+    const Tensor joined_sinks = std::exchange(spec.sinks, Tensor());
+    for (int64_t rank = 0; rank < c.ranks; ++rank) {
+      const PageShare share{rank, c.ranks};
+      parts.push_back(backend.attention_part(queries, cache.layer, held_by(share, spans), spec, share));
+    }
+    return backend.to_host(backend.attention_join(parts, joined_sinks));
+  }
+
+  static std::vector<SequenceSpan> held_by(const PageShare& share, std::vector<SequenceSpan> spans) {
+    for (SequenceSpan& span : spans) {
+      const std::vector<int32_t> all = std::exchange(span.pages, {});
+      for (size_t page = 0; page < all.size(); ++page)
+        if (share.holds_page(static_cast<int64_t>(page))) span.pages.push_back(all[page]);
+    }
+    return spans;
   }
 
   void compare(const Case& c, const std::vector<int64_t>& contexts, int64_t last_rows) {
@@ -124,8 +142,13 @@ class AttentionOps : public OpsTest {
       sequences.push_back(sequence(c, context));
     }
     const Cache cache = fill(*backend_, c, sequences), expected = fill(reference_, c, sequences);
-    expect_close(attend(*backend_, c, sequences, cache, pieces, 2), attend(reference_, c, sequences, expected, pieces),
-                 3e-6, "attention");
+    Case whole = c;
+    whole.ranks = 1;
+    expect_close(attend(*backend_, c, sequences, cache, pieces, 2),
+                 attend(reference_, whole, sequences, expected, pieces), 3e-6, "attention");
+    if (c.ranks > 1)
+      expect_close(attend(reference_, c, sequences, expected, pieces),
+                   attend(reference_, whole, sequences, expected, pieces), 1e-6, "parts of the reference");
   }
 
   // Whole prefill, random chunks and single positions give the same bits.
@@ -250,6 +273,41 @@ TEST_P(AttentionOps, PageSizeChangesNoBit) {
   const std::vector<float> expected = run(32);
   for (const int64_t tokens_per_block : {8, 16, 48, 128})
     expect_same_bits(run(tokens_per_block), expected, "page size");
+}
+
+// A short sequence leaves shares empty; a window passes over whole pages of a share.
+TEST_P(AttentionOps, PartsJoinToTheWhole) {
+  for (const int64_t ranks : {2, 3}) {
+    for (const int64_t tokens_per_block : {2, 8, 32})
+      compare({.tokens_per_block = tokens_per_block, .sinks = ranks == 3, .ranks = ranks}, {1, 7, 130}, 130);
+    for (const int64_t window : {9, 70})
+      compare({.tokens_per_block = 16, .window = window, .sinks = true, .ranks = ranks}, {40, 200}, 70);
+    compare({.tokens_per_block = 16, .chunk = 50, .ranks = ranks}, {40, 200}, 70);
+    compare({.heads = 8,
+             .kv_heads = 1,
+             .k_dim = 40,
+             .v_dim = 33,
+             .latent = true,
+             .dtype = DType::kBF16,
+             .tokens_per_block = 8,
+             .ranks = ranks},
+            {5, 600}, 7);
+  }
+}
+
+TEST_P(AttentionOps, ChunkingAndBatchMatesChangeNoBitOfJoinedParts) {
+  const Case c = {.heads = 3,
+                  .kv_heads = 1,
+                  .k_dim = 33,
+                  .v_dim = 17,
+                  .dtype = DType::kBF16,
+                  .tokens_per_block = 8,
+                  .sinks = true,
+                  .ranks = 3};
+  compare_chunkings(c, 300);
+  Case window = c;
+  window.window = 11;
+  compare_chunkings(window, 300);
 }
 
 // A decode that is cut into segments for the threads, and a prefill, against one thread of the plain path.

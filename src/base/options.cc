@@ -47,6 +47,14 @@ bool whole(const Option& option) { return !std::holds_alternative<double*>(optio
 bool contains(const std::vector<std::string>& words, std::string_view word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
+// In any case; null if it is not among them.
+const std::string* find_word(const std::vector<std::string>& words, std::string_view word) {
+  const auto lower = [](char c) { return 'A' <= c && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  const auto found = std::find_if(words.begin(), words.end(), [&](const std::string& one) {
+    return std::ranges::equal(one, word, {}, lower, lower);
+  });
+  return found == words.end() ? nullptr : &*found;
+}
 
 std::string bound_text(const Option& option, double bound) {
   return whole(option) ? std::to_string(static_cast<int64_t>(bound)) : number_text(bound);
@@ -137,14 +145,17 @@ struct Attempt {
     return {};
   }
   std::optional<std::string> set(std::string* field, std::string_view text) const {
-    if (!option.choices.empty() && !contains(option.choices, text)) {
-      if (contains(option.planned, text)) {
-        return option.name + " is " + shown + ": not built yet, must be " + rule_text(option);
-      }
-      return wrong();
+    if (option.choices.empty()) {
+      *field = text;
+      return {};
     }
-    *field = text;
-    return {};
+    if (const std::string* word = find_word(option.choices, text)) {
+      *field = *word;
+      return {};
+    }
+    if (find_word(option.planned, text))
+      return option.name + " is " + shown + ": not built yet, must be " + rule_text(option);
+    return wrong();
   }
   std::optional<std::string> set(std::vector<int64_t>* field, std::string_view text) const {
     if (text.starts_with('[') && text.ends_with(']')) text = text.substr(1, text.size() - 2);

@@ -33,7 +33,7 @@ struct Option {
   double max = std::numeric_limits<double>::infinity();
   bool power_of_two = false;
   std::optional<int64_t> absent = {};     // number that means "not given", for optionals
-  std::vector<std::string> choices = {};  // of a word; empty: any
+  std::vector<std::string> choices = {};  // of a word, in any case; empty: any
   std::vector<std::string> planned = {};  // words understood, but not built yet
 };
 

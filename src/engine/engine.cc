@@ -173,8 +173,11 @@ void Engine::load(const EngineHooks& hooks) {
   setup_.checkpoint.reset();
   world_->on_all([this](RankState& state) {
     state.model->allocate_kv(info_.kv.pages);
-    state.model->connect(
-        {.attn_tp = state.attn_tp.get(), .ffn_tp = state.ffn_tp.get(), .moe = state.moe.get(), .pp = state.pp.get()});
+    state.model->connect({.attn = state.attn.get(),
+                          .cp = state.cp.get(),
+                          .ffn_tp = state.ffn_tp.get(),
+                          .moe = state.moe.get(),
+                          .pp = state.pp.get()});
   });
 }
 

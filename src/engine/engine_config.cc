@@ -238,9 +238,12 @@ class Loader {
   }
 
   void check_context() {
-    if (config_.context_parallel_size == 1) return;
-    rule_problem("context_parallel_size is " + std::to_string(config_.context_parallel_size) +
-                 ": context parallelism: not built yet; nearest: 1");
+    const int64_t cache = config_.kv_cache.tokens_per_block;
+    const int64_t block = config_.cp.tokens_per_block.value_or(cache);
+    if (config_.context_parallel_size == 1 || block == cache) return;
+    rule_problem("cp_config.tokens_per_block is " + std::to_string(block) +
+                 ", must equal kv_cache_config.tokens_per_block " + std::to_string(cache) +
+                 "; nearest: " + std::to_string(cache) + ", or leave it out");
   }
 
   void check_attention() {
@@ -288,6 +291,17 @@ class Loader {
 };
 
 }  // namespace
+
+ContextSchemes CpConfig::schemes() const {
+  const auto scheme = [](const std::string& word) {
+    const std::string name = canonical_spelling(word);
+    if (name == "ulysses") return ContextScheme::kUlysses;
+    return name == "ring" ? ContextScheme::kRing : ContextScheme::kHelix;
+  };
+  const ContextScheme decode = scheme(cp_type);
+  const ContextScheme with_type = decode == ContextScheme::kHelix ? ContextScheme::kRing : decode;
+  return {.prefill = prefill_type.empty() ? with_type : scheme(prefill_type), .decode = decode};
+}
 
 GridSizes EngineConfig::grid() const {
   const int64_t moe_world = tensor_parallel_size * context_parallel_size;

@@ -15,6 +15,7 @@
 #include "base/options.h"
 #include "engine/attention_dp.h"
 #include "engine/load_balancer_config.h"
+#include "parallel/context.h"
 #include "parallel/mesh.h"
 
 namespace shoal {
@@ -27,6 +28,15 @@ struct KvCacheConfig {
   bool enable_partial_reuse = true;
   bool copy_on_partial_reuse = true;
   std::string dtype = "auto";
+};
+
+// How the ranks that share a sequence compute it; no matter while context_parallel_size is 1.
+struct CpConfig {
+  std::string cp_type = "HELIX";            // of generated tokens, and of prompts too unless it is HELIX
+  std::string prefill_type;                 // of prompts; empty: RING with HELIX, else as cp_type
+  std::optional<int64_t> tokens_per_block;  // must be the cache's, if given
+
+  ContextSchemes schemes() const;
 };
 
 struct MoeConfig {
@@ -62,6 +72,7 @@ struct EngineConfig {
   std::optional<int64_t> max_seq_len;
   bool enable_chunked_prefill = false;
 
+  CpConfig cp;
   KvCacheConfig kv_cache;
   MoeConfig moe;
   SchedulerConfig scheduler;

@@ -29,7 +29,7 @@ std::vector<Option> grid_rows(EngineConfig& c) {
        .max = kMaxRanks},
       {.name = "context_parallel_size",
        .field = &c.context_parallel_size,
-       .help = "ranks that share each sequence (only 1 so far)",
+       .help = "ranks that share each sequence",
        .aliases = {"cp", "cp_size"},
        .min = 1,
        .max = kMaxRanks},
@@ -68,6 +68,28 @@ std::vector<Option> module_rows(EngineConfig& c) {
        .help = "layers of each stage; else the first stages take one more",
        .min = 1,
        .max = kMaxRanks},
+  };
+}
+
+std::vector<Option> context_rows(CpConfig& c) {
+  return {
+      {.name = "cp_config.cp_type",
+       .field = &c.cp_type,
+       .help = "how context-parallel ranks compute generated tokens, and prompts too unless it is HELIX",
+       .aliases = {"cp_type"},
+       .choices = {"HELIX", "RING", "ULYSSES"},
+       .planned = {"STAR"}},
+      {.name = "cp_config.prefill_type",
+       .field = &c.prefill_type,
+       .help = "how they compute prompts; else RING with HELIX, and as cp_type otherwise",
+       .aliases = {"cp_prefill_type"},
+       .choices = {"RING", "ULYSSES"}},
+      {.name = "cp_config.tokens_per_block",
+       .field = &c.tokens_per_block,
+       .help = "tokens of one page, as kv_cache_config says",
+       .min = 2,
+       .max = 4096,
+       .power_of_two = true},
   };
 }
 
@@ -273,9 +295,9 @@ std::vector<Option> statistic_rows(ExpertStatisticConfig& c) {
 OptionTable engine_options(EngineConfig& config) {
   std::vector<Option> rows;
   for (std::vector<Option> part :
-       {grid_rows(config), module_rows(config), batch_rows(config), scheduler_rows(config.scheduler),
-        attention_dp_rows(config.attention_dp), kv_cache_rows(config.kv_cache), machine_rows(config), run_rows(config),
-        statistic_rows(config.expert_statistic)}) {
+       {grid_rows(config), module_rows(config), context_rows(config.cp), batch_rows(config),
+        scheduler_rows(config.scheduler), attention_dp_rows(config.attention_dp), kv_cache_rows(config.kv_cache),
+        machine_rows(config), run_rows(config), statistic_rows(config.expert_statistic)}) {
     for (Option& row : part) rows.push_back(std::move(row));
   }
   return OptionTable(std::move(rows));

@@ -154,6 +154,30 @@ TEST(EngineConfig, ContextRanksCountAmongTheMoeRanks) {
   EXPECT_EQ(c.grid().moe_tensor, 2);
 }
 
+TEST(EngineConfig, ContextSchemesByEitherKey) {
+  const auto schemes = [](const std::string& cp) { return load("context_parallel_size: 2\n" + cp).cp.schemes(); };
+  using enum ContextScheme;
+  EXPECT_EQ(schemes(""), (ContextSchemes{kRing, kHelix}));
+  EXPECT_EQ(schemes("cp_config: {cp_type: helix, tokens_per_block: 32}"), (ContextSchemes{kRing, kHelix}));
+  EXPECT_EQ(schemes("cp_config: {cp_type: Helix, prefill_type: ulysses}"), (ContextSchemes{kUlysses, kHelix}));
+  EXPECT_EQ(schemes("cp_config: {cp_type: RING}"), (ContextSchemes{kRing, kRing}));
+  EXPECT_EQ(schemes("cp_config: {cp_type: ulysses}"), (ContextSchemes{kUlysses, kUlysses}));
+  EXPECT_EQ(schemes("cp_config: {cp_type: ring, prefill_type: ULYSSES}"), (ContextSchemes{kUlysses, kRing}));
+}
+
+TEST(EngineConfig, ContextProblemsAllAtOnce) {
+  const std::string text = error_of(
+      "context_parallel_size: 2\ncp_config: {cp_type: helixx, prefill_type: helix, tokens_per_block: 64, block_sice: "
+      "1}\n");
+  EXPECT_EQ(problem_count(text), 4u) << text;
+  for (const char* part : {"cp_config.cp_type is 'helixx' (F:2), must be one of HELIX, RING, ULYSSES",
+                           "cp_config.prefill_type is 'helix' (F:2), must be one of RING, ULYSSES",
+                           "unknown key cp_config.block_sice (F:2)",
+                           "cp_config.tokens_per_block is 64, must equal kv_cache_config.tokens_per_block 32; nearest: "
+                           "32, or leave it out"})
+    EXPECT_THAT(text, HasSubstr(part));
+}
+
 RC_GTEST_PROP(EngineConfig, DerivedSizesAlwaysSatisfyTheGrid, ()) {
   const int64_t tp = *rc::gen::inRange(1, 65);
   const int64_t size = *rc::gen::inRange(1, 65);
@@ -215,16 +239,15 @@ TEST(EngineConfig, ReferenceKeysWithoutMeaningGetOneNotice) {
 
 TEST(EngineConfig, FeaturesToComeAreRefusedAsSuch) {
   const std::string text = error_of(
-      "context_parallel_size: 2\ncp_config: {cp_type: helix}\nmoe_config:\n  max_num_tokens: "
+      "context_parallel_size: 2\ncp_config: {cp_type: star}\nmoe_config:\n  max_num_tokens: "
       "5\nspeculative_config:\n"
       "  decoding_type: MTP\nattention_dp_config:\n  kv_cache_routing_cold_start_warmup: true\nkv_cache_config:\n  "
       "dtype: fp8\n  "
       "host_cache_size: 5\n"
       "batch_wait_timeout_ms: 5\ndevice: cuda\n");
-  EXPECT_EQ(problem_count(text), 8u) << text;
+  EXPECT_EQ(problem_count(text), 7u) << text;
   for (const char* part :
-       {"context_parallel_size is 2: context parallelism: not built yet; nearest: 1 (context_parallel_size: F:1)",
-        "cp_config is a map (F:2): context parallelism: not built yet; leave the key out",
+       {"cp_config.cp_type is 'star' (F:2): not built yet, must be one of HELIX, RING, ULYSSES",
         "speculative_config is a map (F:5)",
         "attention_dp_config.kv_cache_routing_cold_start_warmup is 'true' (F:8): warming caches up evenly: not built "
         "yet; nearest: false",
@@ -374,6 +397,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Example{"hybrid_attention_dp.yaml",
                               {.tensor = 4, .attention_data = 4, .moe_tensor = 2, .moe_expert = 2}},
                       Example{"attention_dp_size.yaml", {.tensor = 4, .attention_data = 2, .moe_expert = 4}},
+                      Example{"cp2.yaml", {.context = 2, .moe_tensor = 2}},
+                      Example{"tp2_cp2_ep4.yaml", {.context = 2, .tensor = 2, .moe_expert = 4}},
                       Example{"wide_ep.yaml", {.tensor = 4, .attention_data = 4, .moe_expert = 4}}),
     [](const auto& example) {
       const std::string file = example.param.file;
@@ -391,7 +416,7 @@ TEST(ExamplesFolder, IsTestedAndDescribedWhole) {
     ++count;
     EXPECT_THAT(readme.str(), HasSubstr("`" + entry.path().filename().string() + "`"));
   }
-  EXPECT_EQ(count, 11u);
+  EXPECT_EQ(count, 13u);
 }
 
 }  // namespace

@@ -45,14 +45,14 @@ class CountingModel : public StageModel {
     throw std::runtime_error("cannot load");
   }
   void allocate_kv(std::span<const int64_t> pages) override { EXPECT_GE(pages[0], 1); }
-  void connect(const RankGroups& groups) override { attn_tp_ = groups.attn_tp; }
+  void connect(const RankGroups& groups) override { attn_ = groups.attn; }
 
   Tensor forward(const StepPlan& plan, const Tensor& hidden) override {
     ++faults_.forwards;
     if (rank_ == faults_.rank && plan.step == faults_.step) throw std::runtime_error("a planned failure");
     const auto rows = static_cast<int64_t>(batch(plan).tokens.size());
     if (hidden.defined()) CHECK_EQ(hidden.rows(), rows);
-    attn_tp_->barrier();  // whoever is left alone must be woken
+    attn_->barrier();  // whoever is left alone must be woken
     std::vector<float> values(rows * kHidden);
     for (int64_t row = 0; row < rows; ++row) values[row * kHidden] = static_cast<float>(batch(plan).tokens[row] + 1);
     return backend_.from_host(values, {rows, kHidden});
@@ -84,7 +84,7 @@ class CountingModel : public StageModel {
   Backend& backend_;
   Faults& faults_;
   RankPlan plan_;
-  Comm* attn_tp_ = nullptr;
+  Comm* attn_ = nullptr;
   std::map<int64_t, LayerPicks> picks_;
 };
 

@@ -54,6 +54,7 @@ ModelOptions model_options(const EngineConfig& config, const Types& types) {
           .tokens_per_block = config.kv_cache.tokens_per_block,
           .moe_max_num_tokens = config.moe.max_num_tokens,
           .pp_partition = config.pp_partition,
+          .context = config.cp.schemes(),
           .placements = {}};
 }
 

@@ -82,7 +82,8 @@ void RankWorld::build(RankState& state) {
   const auto group = [&](Axis axis, const char* name) {
     return comms_->group(mesh.group(axis, state.rank), state.rank, name);
   };
-  state.attn_tp = group(Axis::kAttnTp, "attn_tp");
+  state.attn = group(Axis::kAttn, "attn");
+  state.cp = group(Axis::kCp, "cp");
   state.ffn_tp = group(Axis::kFfnTp, "ffn_tp");
   state.moe = group(Axis::kMoe, "moe");
   state.pp = group(Axis::kPp, "pp");

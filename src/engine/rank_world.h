@@ -41,7 +41,7 @@ struct RankState {
   bool last_stage = true;
   int64_t hidden_size = 0;
   std::unique_ptr<Backend> backend;
-  std::unique_ptr<Comm> attn_tp, ffn_tp, moe, pp;
+  std::unique_ptr<Comm> attn, cp, ffn_tp, moe, pp;
   std::unique_ptr<StageModel> model;
 };
 

@@ -54,20 +54,25 @@ void check_at_most(const std::string& what, int64_t ranks, const std::string& of
         fmt::format("{} {} is more than the model's {} {}; use at most {}", what, ranks, units, of, units));
 }
 
+// What the ranks that work on the same tokens are called by users.
+std::string sharers(const GridSizes& sizes) {
+  const std::string attention = "attention tensor parallel size";
+  return sizes.context > 1 ? attention + " * context_parallel_size" : attention;
+}
+
 void check_ffn(const ModelSpec& spec, const GridSizes& sizes, std::vector<std::string>& problems) {
-  const int64_t ffn_tp =
-      sizes.attention_data > 1 ? sizes.tensor / sizes.attention_data : int64_t{sizes.tensor} * sizes.context;
+  const int64_t ffn_tp = int64_t{sizes.tensor} / sizes.attention_data * sizes.context;
   std::set<std::pair<bool, int64_t>> seen;
   for (const DecoderLayer& layer : spec.layers) {
     if (!first_time(seen, std::pair(layer.moe.has_value(), layer.moe ? layer.moe->experts : layer.dense.ffn))) continue;
     if (!layer.moe) {
-      check_at_most("tensor parallel size", ffn_tp, "FFN columns", layer.dense.ffn, problems);
+      check_at_most(sharers(sizes), ffn_tp, "FFN columns", layer.dense.ffn, problems);
       continue;
     }
     check_at_most("moe_expert_parallel_size", sizes.moe_expert, "experts", layer.moe->experts, problems);
     check_at_most("moe_tensor_parallel_size", sizes.moe_tensor, "expert FFN columns", layer.moe->ffn, problems);
     if (layer.moe->shared_ffn > 0)
-      check_at_most("tensor parallel size", ffn_tp, "shared expert columns", layer.moe->shared_ffn, problems);
+      check_at_most(sharers(sizes), ffn_tp, "shared expert columns", layer.moe->shared_ffn, problems);
   }
 }
 
@@ -109,7 +114,7 @@ std::vector<std::string> layout_problems(const ModelSpec& spec, const GridSizes&
   if (attn_tp < 1) return problems;  // the grid itself is refused elsewhere
   check_heads(spec, attn_tp, problems);
   check_ffn(spec, sizes, problems);
-  check_at_most("attention tensor parallel size", attn_tp, "vocabulary rows", spec.vocab, problems);
+  check_at_most(sharers(sizes), attn_tp * sizes.context, "vocabulary rows", spec.vocab, problems);
   check_stages(static_cast<int64_t>(spec.layers.size()), sizes, pp_partition, problems);
   return problems;
 }

@@ -21,8 +21,7 @@ void DecoderBlock::operator()(const Tensor& x, const KvLayer& kv, const StepCont
   Backend& backend = step.backend;
   // A rank without tokens still takes part where tokens are exchanged.
   if (x.rows() > 0) {
-    const Tensor out =
-        step.attn_tp.all_reduce((*attention_)(backend.rms_norm(x, *attention_norm_, epsilon_), kv, step));
+    const Tensor out = step.attn.all_reduce((*attention_)(backend.rms_norm(x, *attention_norm_, epsilon_), kv, step));
     if (attention_->output_bias()) backend.add_bias(out, *attention_->output_bias());
     backend.add(x, out);
   }
@@ -44,7 +43,7 @@ Decoder::Decoder(Range layers, const BuildContext& build)
   const Dim hidden{"hidden", spec.hidden}, vocab{"vocab", spec.vocab, 1, Cut::kVocab};
   const std::string embedding = spec.prefix + "model.embed_tokens";
   vocab_ = weights.local(vocab);
-  const std::vector<int> sharers = build.mesh.group(Axis::kAttnTp, build.rank);
+  const std::vector<int> sharers = build.mesh.group(Axis::kAttn, build.rank);
   for (const int rank : sharers) vocab_columns_.push_back(slice(vocab, build.mesh, rank).size());
   if (first_stage()) embed_tokens_ = weights.table(weights.part(embedding, vocab, hidden), weights.compute());
   for (int64_t layer = layers.begin; layer < layers.end; ++layer) blocks_.emplace_back(layer, build);
@@ -61,9 +60,9 @@ Tensor Decoder::forward(const Tensor& hidden, const std::vector<KvLayer>& kv, co
                         std::map<int64_t, LayerPicks>& picks) const {
   Tensor x = hidden;
   if (first_stage()) {
-    Partial<Axis::kAttnTp> rows(step.backend.embedding(step.batch.tokens, *embed_tokens_, vocab_));
+    Partial<Axis::kAttn> rows(step.backend.embedding(step.batch.tokens, *embed_tokens_, vocab_));
     // Adding the other ranks' zeros copies the owner's row.
-    x = step.attn_tp.all_reduce(std::move(rows));
+    x = step.attn.all_reduce(std::move(rows));
   }
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const auto layer_picks = picks.find(layers_.begin + static_cast<int64_t>(i));
@@ -76,11 +75,11 @@ Tensor Decoder::logits(const Tensor& hidden, const StepContext& step) const {
   Backend& backend = step.backend;
   const Tensor rows = backend.gather_rows(hidden, step.batch.logit_rows);
   const Tensor local = lm_head_(backend, backend.rms_norm(rows, *norm_, epsilon_));
-  if (step.attn_tp.size() == 1) return local;
+  if (step.attn.size() == 1) return local;
   int64_t vocab = 0;
   for (const int64_t columns : vocab_columns_) vocab += columns;
   const Tensor whole = backend.empty(DType::kF32, {local.rows(), vocab});
-  step.attn_tp.comm().all_gather_columns(local, vocab_columns_, whole);
+  step.attn.comm().all_gather_columns(local, vocab_columns_, whole);
   return whole;
 }
 

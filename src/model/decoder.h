@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decoder: the layers of one stage on one rank, from token ids (or the previous stage's residual) to the residual
 // stream, and on the last stage to logits. The residual is f32 [tokens, hidden], whole on every rank of the
-// attention-TP group.
+// attention group.
 #pragma once
 
 #include <map>
@@ -46,7 +46,7 @@ class Decoder {
   // with experts.
   Tensor forward(const Tensor& hidden, const std::vector<KvLayer>& kv, const StepContext& step,
                  std::map<int64_t, LayerPicks>& picks) const;
-  // f32 [logit_rows, vocab], whole on every rank of attn_tp.
+  // f32 [logit_rows, vocab], whole on every rank of the attention group.
   Tensor logits(const Tensor& hidden, const StepContext& step) const;
 
   Range layers() const { return layers_; }
@@ -60,7 +60,7 @@ class Decoder {
   int64_t total_layers_;
   float epsilon_;
   Range vocab_;                           // this rank's part
-  std::vector<int64_t> vocab_columns_;    // of every rank of attn_tp
+  std::vector<int64_t> vocab_columns_;    // of every rank of the attention group
   const Tensor* embed_tokens_ = nullptr;  // [vocab, hidden]; first stage
   std::vector<DecoderBlock> blocks_;
   const Tensor* norm_ = nullptr;  // [hidden]; last stage

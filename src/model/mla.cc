@@ -12,6 +12,7 @@
 #include "model/mla.h"
 
 #include <array>
+#include <numeric>
 
 namespace shoal {
 
@@ -23,11 +24,10 @@ constexpr float kLatentNormEpsilon = 1e-6f;
 class LatentAttention : public Attention {
  public:
   LatentAttention(const ModelSpec& spec, const AttentionLayer& layer, const std::string& prefix, WeightTable& weights)
-      : layer_(layer), pool_(kv_pool_of(spec, layer)), mla_(*layer.mla) {
+      : Attention(spec, layer, prefix, weights), mla_(*layer.mla) {
     const Dim hidden{"hidden", spec.hidden};
     const Dim kv_a{"kv_lora + rope", mla_.kv_lora_rank + mla_.rope_dim};
     const Dim heads{"heads", layer.heads * layer.head_dim, layer.head_dim, Cut::kAttnTp};
-    heads_ = weights.local(heads).size() / layer.head_dim;
     if (mla_.q_lora_rank > 0) {
       const Dim q_lora{"q_lora", mla_.q_lora_rank};
       down_.weight = weights.matrix(MatrixKind::kColumn,
@@ -42,30 +42,48 @@ class LatentAttention : public Attention {
     }
     kv_a_norm_ = weights.vector(prefix + "kv_a_layernorm.weight", Dim{"kv_lora", mla_.kv_lora_rank});
     declare_kv_b(prefix + "kv_b_proj", weights);
-    o_proj_.weight =
-        weights.row(prefix + "o_proj", hidden, Dim{"heads", layer.heads * layer.v_dim, layer.v_dim, Cut::kAttnTp});
   }
 
-  Partial<Axis::kAttnTp> operator()(const Tensor& x, const KvLayer& kv, const StepContext& step) const override {
-    Backend& backend = step.backend;
-    const Tensor down = down_(backend, x);
-    const Tensor q = queries(x, down, step).view({x.rows(), heads_, layer_.head_dim});
-    backend.rope(q, step.batch.positions, step.rope, mla_.nope_dim);
-    backend.kv_write(kv, latents(down, step), Tensor(), step.batch.kv[pool_].slots);
-    return o_proj_(backend, attend(q, kv, step).view({x.rows(), heads_ * layer_.v_dim}));
+  Tensor whole(const Tensor& x, const KvLayer& kv, const StepContext& step) const override {
+    const auto [q, latent, none] = project(x, step.batch.positions, step);
+    step.backend.kv_write(kv, latent, none, step.batch.kv[pool()].slots);
+    return attend(q, kv, step).view({x.rows(), heads() * layer_.v_dim});
+  }
+
+  Projection project(const Tensor& x, std::span<const int32_t> positions, const StepContext& step) const override {
+    const Tensor down = down_(step.backend, x);
+    const Tensor q = queries(x, down, step).view({x.rows(), heads(), layer_.head_dim});
+    step.backend.rope(q, positions, step.rope, mla_.nope_dim);
+    return {q, latents(down, positions, step), Tensor()};
+  }
+
+  AttentionPart part(const PartTask& task, const StepContext& step) const override {
+    return task.prompt && !step.deterministic ? expanded_part(task, step) : absorbed_part(task, step);
+  }
+
+  Tensor values(const Tensor& joined, Range heads, bool prompt, const StepContext& step) const override {
+    const bool expanded = prompt && !step.deterministic;
+    const Tensor out = expanded ? joined : step.backend.matmul_heads(joined, resolve(value_up_, heads));
+    return out.view({out.rows(), out.row_elements()});
   }
 
   const Tensor* output_bias() const override { return nullptr; }
-  KvShape kv_shape() const override { return {pool_, 1, mla_.kv_lora_rank + mla_.rope_dim, 0}; }
+  KvShape kv_shape() const override { return {pool(), 1, mla_.kv_lora_rank + mla_.rope_dim, 0}; }
 
  private:
   void declare_kv_b(const std::string& name, WeightTable& weights) {
     const int64_t per_head = mla_.nope_dim + layer_.v_dim;
     const Dim out{"heads", layer_.heads * per_head, per_head, Cut::kAttnTp};
     const Dim lora{"kv_lora", mla_.kv_lora_rank};
-    kv_b_.weight = weights.column(name, out, lora);
     const Range rows = weights.local(out);
     const MatrixSource stored{.tensor = name + ".weight", .out = out.size, .in = lora.size};
+    for (int64_t rank = 0; rank < weights.mesh().sizes().context; ++rank) {
+      const Range part = head_part(rank);
+      if (part.size() == 0) continue;
+      const Range own{rows.begin + part.begin * per_head, rows.begin + part.end * per_head};
+      kv_b_.push_back(
+          {part, {weights.matrix(MatrixKind::kColumn, {{stored, own}}, {0, lora.size}, weights.compute())}});
+    }
     const MatrixSource turned{.tensor = name + ".weight", .out = lora.size, .in = out.size, .transposed = true};
     for (int64_t row = rows.begin; row < rows.end; row += per_head) {
       key_up_turned_.push_back(weights.matrix(MatrixKind::kColumn, {{turned, {0, lora.size}}},
@@ -82,11 +100,11 @@ class LatentAttention : public Attention {
   }
 
   // What the cache holds: [tokens, 1, kv_lora + rope], normed latent and rotated key part.
-  Tensor latents(const Tensor& down, const StepContext& step) const {
+  Tensor latents(const Tensor& down, std::span<const int32_t> positions, const StepContext& step) const {
     const int64_t begin = mla_.q_lora_rank, middle = begin + mla_.kv_lora_rank, end = middle + mla_.rope_dim;
     const Tensor latent = step.backend.rms_norm(down.slice_columns(begin, middle), *kv_a_norm_, kLatentNormEpsilon);
     const Tensor k_rope = down.slice_columns(middle, end);
-    step.backend.rope(k_rope.view({down.rows(), 1, mla_.rope_dim}), step.batch.positions, step.rope, 0);
+    step.backend.rope(k_rope.view({down.rows(), 1, mla_.rope_dim}), positions, step.rope, 0);
     return step.backend.concat_columns(std::array{latent, k_rope}).view({down.rows(), 1, end - begin});
   }
 
@@ -94,69 +112,117 @@ class LatentAttention : public Attention {
   Tensor attend(const Tensor& q, const KvLayer& kv, const StepContext& step) const {
     std::vector<SequenceSpan> prompt, generated;
     int64_t prompt_rows = 0;
-    for (const SequenceSpan& span : step.batch.kv[pool_].spans) {
+    for (const SequenceSpan& span : step.batch.kv[pool()].spans) {
       const int64_t rows = step.deterministic ? 0 : span.prompt_rows;
       prompt_rows += rows;
       if (rows > 0) prompt.push_back({span.row_begin, rows, span.context - (span.rows - rows), rows, span.pages});
       if (rows < span.rows) generated.push_back({span.row_begin + rows, span.rows - rows, span.context, 0, span.pages});
     }
     if (prompt_rows == 0) return absorbed(q, kv, generated, step);
-    const Tensor out = step.backend.empty(step.backend.activation(), {q.rows(), heads_ * layer_.v_dim});
+    const Tensor out = step.backend.empty(step.backend.activation(), {q.rows(), heads() * layer_.v_dim});
     for (const SequenceSpan& span : prompt) {
       const Tensor rows = expanded(q.slice_rows(span.row_begin, span.row_begin + span.rows), kv, span, step);
-      step.backend.scatter_rows(out, row_ids({&span, 1}), rows.view({span.rows, heads_ * layer_.v_dim}));
+      step.backend.scatter_rows(out, row_ids({&span, 1}), rows.view({span.rows, heads() * layer_.v_dim}));
     }
     if (!generated.empty()) {
       const std::vector<int32_t> ids = row_ids(generated);
       const Tensor rows = absorbed(gather(q, ids, step), kv, packed(generated), step);
-      step.backend.scatter_rows(out, ids, rows.view({rows.rows(), heads_ * layer_.v_dim}));
+      step.backend.scatter_rows(out, ids, rows.view({rows.rows(), heads() * layer_.v_dim}));
     }
     return out;
   }
 
   // q [rows, heads, head_dim] of one span.
-  Tensor expanded(const Tensor& q, const KvLayer& kv, const SequenceSpan& span, const StepContext& step) const {
-    Backend& backend = step.backend;
-    const Tensor latent = backend.kv_read(kv, span);  // [context, kv_lora + rope], as the cache rounded it
-    const Tensor k_rope = latent.slice_columns(mla_.kv_lora_rank, mla_.kv_lora_rank + mla_.rope_dim);
-    const Tensor up = kv_b_(backend, latent.slice_columns(0, mla_.kv_lora_rank));  // [context, heads * (nope + v)]
-    std::vector<Tensor> keys, values;
-    for (int64_t head = 0, column = 0; head < heads_; ++head, column += mla_.nope_dim + layer_.v_dim) {
-      keys.push_back(up.slice_columns(column, column + mla_.nope_dim));
-      keys.push_back(k_rope);
-      values.push_back(up.slice_columns(column + mla_.nope_dim, column + mla_.nope_dim + layer_.v_dim));
-    }
-    const Tensor k = backend.concat_columns(keys).view({span.context, heads_, layer_.head_dim});
-    const Tensor v = backend.concat_columns(values).view({span.context, heads_, layer_.v_dim});
-    return attend_whole(q, k, v, kv, span, step);
+  Tensor expanded(const Tensor& q, const KvLayer& kv, SequenceSpan span, const StepContext& step) const {
+    const KvLayer whole = expand(step.backend.kv_read(kv, span), {0, heads()}, kv, step.backend);
+    span.row_begin = 0;
+    span.pages = first_pages(whole);
+    return step.backend.attention(q, whole, std::array{span}, {.scale = layer_.scale, .v_dim = layer_.v_dim});
   }
 
-  // Attention over k, v of all positions of one sequence, through pages of their own.
-  Tensor attend_whole(const Tensor& q, const Tensor& k, const Tensor& v, const KvLayer& kv, SequenceSpan span,
-                      const StepContext& step) const {
-    Backend& backend = step.backend;
-    const int64_t block = kv.tokens_per_block(), pages = (span.context + block - 1) / block;
-    const KvLayer whole{backend.empty(kv.k.dtype(), {pages, heads_, block, layer_.head_dim}),
-                        backend.empty(kv.k.dtype(), {pages, heads_, block, layer_.v_dim})};
-    std::vector<int32_t> slots(span.context);
-    for (int64_t i = 0; i < span.context; ++i) slots[i] = static_cast<int32_t>(i);
+  // Keys and values of some heads for latents [positions, kv_lora + rope], in pages 0, 1, ... of their own.
+  KvLayer expand(const Tensor& latent, Range heads, const KvLayer& kv, Backend& backend) const {
+    const Tensor k_rope = latent.slice_columns(mla_.kv_lora_rank, mla_.kv_lora_rank + mla_.rope_dim);
+    std::vector<Tensor> keys, values;
+    for (const KvUp& up : kv_b_) {
+      if (up.heads.end <= heads.begin || heads.end <= up.heads.begin) continue;
+      const Tensor both = up.weight(backend, latent.slice_columns(0, mla_.kv_lora_rank));  // [.., heads * (nope + v)]
+      for (int64_t head = 0, column = 0; head < up.heads.size(); ++head, column += mla_.nope_dim + layer_.v_dim) {
+        keys.push_back(both.slice_columns(column, column + mla_.nope_dim));
+        keys.push_back(k_rope);
+        values.push_back(both.slice_columns(column + mla_.nope_dim, column + mla_.nope_dim + layer_.v_dim));
+      }
+    }
+    const int64_t positions = latent.rows(), block = kv.tokens_per_block(), pages = (positions + block - 1) / block;
+    const Tensor k = backend.concat_columns(keys).view({positions, heads.size(), layer_.head_dim});
+    const Tensor v = backend.concat_columns(values).view({positions, heads.size(), layer_.v_dim});
+    const KvLayer whole{backend.empty(kv.k.dtype(), {pages, heads.size(), block, layer_.head_dim}),
+                        backend.empty(kv.k.dtype(), {pages, heads.size(), block, layer_.v_dim})};
+    std::vector<int32_t> slots(static_cast<size_t>(positions));
+    std::iota(slots.begin(), slots.end(), 0);
     backend.kv_write(whole, k, v, slots);
-    span.row_begin = 0;
-    span.pages.assign(slots.begin(), slots.begin() + pages);
-    return backend.attention(q, whole, std::array{span}, {.scale = layer_.scale, .v_dim = layer_.v_dim});
+    return whole;
+  }
+
+  // Sequence by sequence, so that one sequence's keys are there at a time.
+  AttentionPart expanded_part(const PartTask& task, const StepContext& step) const {
+    if (task.sequences.size() == 1) return expanded_sequence(task.q, task.sequences.front(), task, step);
+    Backend& backend = step.backend;
+    const int64_t rows = task.q.rows(), heads = task.heads.size();
+    const AttentionPart all{backend.empty(DType::kF32, {rows, heads, layer_.v_dim}),
+                            backend.empty(DType::kF32, {rows, heads}), backend.empty(DType::kF32, {rows, heads})};
+    for (const std::vector<SequenceSpan>& sequence : task.sequences) {
+      const std::vector<int32_t> ids = row_ids(sequence);
+      if (ids.empty()) continue;
+      const AttentionPart part = expanded_sequence(gather(task.q, ids, step), packed(sequence), task, step);
+      backend.scatter_rows(all.values, ids, part.values);
+      backend.scatter_rows(all.maxima, ids, part.maxima);
+      backend.scatter_rows(all.sums, ids, part.sums);
+    }
+    return all;
+  }
+
+  AttentionPart expanded_sequence(const Tensor& q, std::vector<SequenceSpan> spans, const PartTask& task,
+                                  const StepContext& step) const {
+    SequenceSpan held;  // what the longest of the spans sees
+    for (const SequenceSpan& span : spans)
+      if (span.context > held.context) held = span;
+    held.context = task.share.held_before(held.context, task.kv.tokens_per_block());
+    const KvLayer whole = expand(step.backend.kv_read(task.kv, held), task.heads, task.kv, step.backend);
+    for (SequenceSpan& span : spans) span.pages = first_pages(whole);
+    return step.backend.attention_part(q, whole, spans, {.scale = layer_.scale, .v_dim = layer_.v_dim}, task.share);
+  }
+
+  static std::vector<int32_t> first_pages(const KvLayer& layer) {
+    std::vector<int32_t> pages(static_cast<size_t>(layer.k.rows()));
+    std::iota(pages.begin(), pages.end(), 0);
+    return pages;
   }
 
   Tensor absorbed(const Tensor& q, const KvLayer& kv, const std::vector<SequenceSpan>& spans,
                   const StepContext& step) const {
-    Backend& backend = step.backend;
-    const int64_t tokens = q.rows();
-    const Tensor flat = q.view({tokens * heads_, layer_.head_dim});
-    const Tensor q_latent = backend.matmul_heads(head_columns(q, 0, mla_.nope_dim, backend), resolve(key_up_turned_));
-    const Tensor q_full = backend.concat_columns(std::array{q_latent.view({tokens * heads_, mla_.kv_lora_rank}),
-                                                            flat.slice_columns(mla_.nope_dim, layer_.head_dim)});
-    const Tensor out = backend.attention(q_full.view({tokens, heads_, mla_.kv_lora_rank + mla_.rope_dim}), kv, spans,
-                                         {.scale = layer_.scale, .v_dim = mla_.kv_lora_rank});
-    return backend.matmul_heads(out, resolve(value_up_));
+    const Tensor out = step.backend.attention(absorb(q, {0, heads()}, step.backend), kv, spans,
+                                              {.scale = layer_.scale, .v_dim = mla_.kv_lora_rank});
+    return step.backend.matmul_heads(out, resolve(value_up_, {0, heads()}));
+  }
+
+  AttentionPart absorbed_part(const PartTask& task, const StepContext& step) const {
+    std::vector<SequenceSpan> spans;
+    for (const std::vector<SequenceSpan>& sequence : task.sequences)
+      spans.insert(spans.end(), sequence.begin(), sequence.end());
+    return step.backend.attention_part(absorb(task.q, task.heads, step.backend), task.kv, spans,
+                                       {.scale = layer_.scale, .v_dim = mla_.kv_lora_rank}, task.share);
+  }
+
+  // Queries of some heads -> what they are in the space of latents, [rows, heads, kv_lora + rope].
+  Tensor absorb(const Tensor& q, Range heads, Backend& backend) const {
+    const int64_t rows = q.rows() * heads.size();
+    const Tensor flat = q.view({rows, layer_.head_dim});
+    const Tensor latent =
+        backend.matmul_heads(head_columns(q, 0, mla_.nope_dim, backend), resolve(key_up_turned_, heads));
+    const Tensor full = backend.concat_columns(
+        std::array{latent.view({rows, mla_.kv_lora_rank}), flat.slice_columns(mla_.nope_dim, layer_.head_dim)});
+    return full.view({q.rows(), heads.size(), mla_.kv_lora_rank + mla_.rope_dim});
   }
 
   // Columns [begin, end) of every head, [tokens, heads, end - begin].
@@ -187,20 +253,22 @@ class LatentAttention : public Attention {
     return spans;
   }
 
-  static std::vector<Matrix> resolve(const std::vector<const Matrix*>& handles) {
+  static std::vector<Matrix> resolve(const std::vector<const Matrix*>& handles, Range heads) {
     std::vector<Matrix> result;
-    for (const Matrix* handle : handles) result.push_back(*handle);
+    for (int64_t head = heads.begin; head < heads.end; ++head) result.push_back(*handles[static_cast<size_t>(head)]);
     return result;
   }
 
-  AttentionLayer layer_;
-  int pool_;  // of KV pages
+  // kv_b_proj's rows of some heads.
+  struct KvUp {
+    Range heads;
+    ColumnLinear weight;  // [heads * (nope + v), kv_lora]
+  };
+
   MlaSpec mla_;
-  int64_t heads_ = 0;                         // on this rank
   ColumnLinear down_;                         // [q_lora + kv_lora + rope, hidden], whole on every rank
   ColumnLinear q_proj_;                       // [heads * (nope + rope), q_lora or hidden]
-  ColumnLinear kv_b_;                         // [heads * (nope + v), kv_lora]
-  RowLinear<Axis::kAttnTp> o_proj_;           // [hidden, heads * v]
+  std::vector<KvUp> kv_b_;                    // one for each context-parallel rank's part of the heads
   std::vector<const Matrix*> key_up_turned_;  // by head: [kv_lora, nope]
   std::vector<const Matrix*> value_up_;       // by head: [v, kv_lora]
   const Tensor* q_a_norm_ = nullptr;          // [q_lora]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/model.h"
 
+#include <optional>
+
 #include "model/decoder.h"
 #include "model/rank_plan.h"
 #include "model/rope.h"
@@ -43,15 +45,24 @@ struct RankModel::Impl {
   }
   size_t rank_of_replica() const { return build.rank % mesh.replica_size(); }
 
+  void divide(const StepPlan& step) {
+    const Batch& batch = step.groups[at.attn_dp];
+    const PageShare share{at.cp, mesh.sizes().context};
+    context_step.emplace(
+        divide_rows(batch.kv.empty() ? std::vector<SequenceSpan>{} : batch.kv.front().spans, options.context, share));
+  }
+
   StepContext context(const StepPlan& step) const {
     return {backend,
             step,
             step.groups[at.attn_dp],
             rope,
-            Group<Axis::kAttnTp>(*groups.attn_tp),
+            Group<Axis::kAttn>(*groups.attn),
+            Group<Axis::kCp>(*groups.cp),
             Group<Axis::kFfnTp>(*groups.ffn_tp),
             Group<Axis::kMoe>(*groups.moe),
-            options.deterministic};
+            options.deterministic,
+            context_step ? &*context_step : nullptr};
   }
 
   void copy_pages(const Batch& batch) {
@@ -70,6 +81,7 @@ struct RankModel::Impl {
   Backend& backend;
   WeightTable weights;
   BuildContext build;
+  std::optional<ContextStep> context_step;  // of the step that is being computed
   Decoder decoder;
   std::vector<MoeBlock::Expert> room;
   RankPlan plan;
@@ -119,6 +131,7 @@ int64_t RankModel::hidden_size() const { return impl_->spec.hidden; }
 Tensor RankModel::forward(const StepPlan& plan, const Tensor& hidden) {
   if (plan.experts) impl_->flip(*plan.experts);
   impl_->copy_pages(plan.groups[impl_->at.attn_dp]);
+  if (impl_->mesh.sizes().context > 1) impl_->divide(plan);
   return impl_->decoder.forward(hidden, impl_->kv, impl_->context(plan), impl_->picks);
 }
 

@@ -17,6 +17,7 @@
 #include "model/expert_moves.h"
 #include "model/spec.h"
 #include "model/step.h"
+#include "parallel/context.h"
 #include "parallel/mesh.h"
 
 namespace shoal {
@@ -31,6 +32,7 @@ struct ModelOptions {
   int64_t tokens_per_block = 32;
   int64_t moe_max_num_tokens = 0;  // tokens, summed over ranks, per MoE call; 0: no bound
   std::vector<int64_t> pp_partition;
+  ContextSchemes context;  // with context parallelism
   // What the experts' slots hold at first, by layer; absent: every expert once, Placement::contiguous.
   std::map<int64_t, Placement> placements;
   bool movable_experts = false;  // while requests run: each rank keeps room for the slots of one layer more
@@ -47,7 +49,7 @@ struct RankPlan {
   int64_t kv_bytes_per_token = 0;                // their sum: a token that no pool has let go of
   struct Collective {
     std::string operation;  // all_reduce, all_gather, dispatch, ...
-    std::string group;      // attn_tp, moe, pp, ...
+    std::string group;      // attn, moe, pp, ...
     int64_t per_step = 0;
     double bytes_per_token = 0;  // sent by this rank, all calls of a step together
   };
@@ -65,7 +67,8 @@ struct RankPlan {
 
 // Groups of one rank; owned by the engine. Groups of size 1 are present too.
 struct RankGroups {
-  Comm* attn_tp = nullptr;
+  Comm* attn = nullptr;
+  Comm* cp = nullptr;
   Comm* ffn_tp = nullptr;
   Comm* moe = nullptr;
   Comm* pp = nullptr;
@@ -98,7 +101,8 @@ class RankModel {
   // One step through this stage, layers that flip with it first. `hidden`: f32 [tokens, hidden] from the previous stage, undefined on the first;
   // returns the residual stream.
   Tensor forward(const StepPlan& plan, const Tensor& hidden);
-  // Last stage: f32 [logit_rows, vocab] of this rank's attention-DP group, whole on every rank of attn_tp.
+  // Last stage: f32 [logit_rows, vocab] of this rank's attention-DP group, whole on every rank of the
+  // attention group.
   Tensor logits(const StepPlan& plan, const Tensor& hidden);
 
   // Of the stage's layers with experts. Each pick is counted in `by_expert` on one rank of the stage.

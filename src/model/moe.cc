@@ -20,7 +20,7 @@ Tensor allocate(void* backend, DType dtype, const Shape& shape) {
 // Tokens of which each rank of the stage is the home.
 std::vector<int64_t> home_tokens(const StepContext& step) {
   std::vector<int64_t> tokens;
-  const int64_t sharers = step.attn_tp.size();
+  const int64_t sharers = step.attn.size();
   for (const Batch& batch : step.plan.groups)
     for (int64_t i = 0; i < sharers; ++i) tokens.push_back(even_part(std::ssize(batch.tokens), i, sharers).size());
   return tokens;
@@ -223,8 +223,8 @@ Tensor MoeBlock::local_experts(const Tensor& y, const Routing& routing, const St
 
 Tensor MoeBlock::exchanged(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const {
   Backend& backend = step.backend;
-  const int64_t tokens = y.rows(), sharers = step.attn_tp.size();
-  const Range home = even_part(tokens, step.attn_tp.rank(), sharers);
+  const int64_t tokens = y.rows(), sharers = step.attn.size();
+  const Range home = even_part(tokens, step.attn.rank(), sharers);
   const Tensor rows = y.slice_rows(home.begin, home.end);
   const Routing home_routing = slice_rows(routing, home);
   // More tokens than one call may carry go in several; every rank makes as many calls, however few tokens it has.
@@ -241,7 +241,7 @@ Tensor MoeBlock::exchanged(const Tensor& y, const Routing& routing, const StepCo
   const Tensor whole = backend.empty(DType::kF32, {tokens, hidden_});
   std::vector<int64_t> counts;
   for (int64_t i = 0; i < sharers; ++i) counts.push_back(even_part(tokens, i, sharers).size());
-  step.attn_tp.comm().all_gather(result, counts, whole);
+  step.attn.comm().all_gather(result, counts, whole);
   return whole;
 }
 
@@ -281,7 +281,7 @@ int64_t MoeBlock::calls(std::span<const int64_t> home_tokens) const {
 }
 
 void MoeBlock::count(const Routing& routing, const StepContext& step, LayerPicks& picks) const {
-  if (step.attn_tp.rank() != 0 || routing.experts.elements() == 0) return;
+  if (step.attn.rank() != 0 || routing.experts.elements() == 0) return;
   for (const int32_t expert : step.backend.to_host_ids(routing.experts)) ++picks.by_expert[expert];
 }
 

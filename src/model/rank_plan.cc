@@ -33,6 +33,29 @@ double exchange_targets(const MoeLayer& moe, const GridSizes& sizes) {
   return columns * sizes.moe_tensor * (1.0 - 1.0 / (ep * sizes.moe_tensor));
 }
 
+// What attention holds and sends with context parallelism: sent, for each token of a step that is a whole prompt, or is generated.
+struct ContextCost {
+  double cache_row = 0;   // bytes of a position's keys and values on this rank, one layer
+  double values_row = 0;  // bytes of a row's values, maxima and sums, all heads of this rank
+  double query_row = 0;   // bytes of a row's queries
+  int ranks = 1;
+
+  double others() const { return static_cast<double>(ranks - 1) / ranks; }
+  void send(RankPlan& plan, const ContextSchemes& schemes) const {
+    for (const ContextScheme scheme : {schemes.prefill, schemes.decode}) {
+      if (scheme == ContextScheme::kRing) add_collective(plan, "send", "cp", cache_row * others());
+      if (scheme == ContextScheme::kUlysses)
+        add_collective(plan, "all_to_all", "cp", (query_row + cache_row) * others() / ranks);
+      if (scheme == ContextScheme::kHelix) add_collective(plan, "all_to_all", "cp", values_row * others());
+    }
+  }
+  // Bytes held for each position: pages that came, that go, and this rank's own (ring), or all positions of its heads.
+  double held(const ContextSchemes& schemes) const {
+    const bool ring = schemes.prefill == ContextScheme::kRing || schemes.decode == ContextScheme::kRing;
+    return cache_row * (ring ? 3.0 : 1.0) / ranks;
+  }
+};
+
 struct LayerCounts {
   const DecoderLayer& layer;
   const DecoderBlock& block;
@@ -41,9 +64,9 @@ struct LayerCounts {
 void add_layer(RankPlan& plan, const LayerCounts& counts, const BuildContext& build) {
   const Mesh& mesh = build.mesh;
   const double row = static_cast<double>(build.spec.hidden) * kF32;
-  const int attn_tp = mesh.attn_tp_size(), stage = mesh.stage_size();
+  const int attn = mesh.place(Axis::kAttn, build.rank).size, stage = mesh.stage_size();
   const int ffn_tp = static_cast<int>(mesh.group(Axis::kFfnTp, build.rank).size());
-  if (attn_tp > 1) add_collective(plan, "all_reduce", "attn_tp", all_reduce_bytes(row, attn_tp));
+  if (attn > 1) add_collective(plan, "all_reduce", "attn", all_reduce_bytes(row, attn));
   if (!counts.layer.moe) {
     if (ffn_tp > 1) add_collective(plan, "all_reduce", "ffn_tp", all_reduce_bytes(row, ffn_tp));
     return;
@@ -56,26 +79,39 @@ void add_layer(RankPlan& plan, const LayerCounts& counts, const BuildContext& bu
   }
   if (counts.block.moe()->placement().replicated())
     add_collective(plan, "all_gather_counts", "moe", 0);  // E numbers, however many tokens
-  const double targets = exchange_targets(*counts.layer.moe, mesh.sizes()) / attn_tp;
-  const double back = build.options.deterministic
-                          ? static_cast<double>(counts.layer.moe->top_k) / std::max(targets * attn_tp, 1.0)
-                          : 1.0;
+  const double targets = exchange_targets(*counts.layer.moe, mesh.sizes()) / attn;
+  const double back =
+      build.options.deterministic ? static_cast<double>(counts.layer.moe->top_k) / std::max(targets * attn, 1.0) : 1.0;
   add_collective(plan, "dispatch", "moe", targets * row);
   add_collective(plan, "combine", "moe", targets * row * back);
-  if (attn_tp > 1) add_collective(plan, "all_gather", "attn_tp", row * (attn_tp - 1) / attn_tp);
+  if (attn > 1) add_collective(plan, "all_gather", "attn", row * (attn - 1) / attn);
   if (counts.layer.moe->shared_ffn > 0 && ffn_tp > 1)
     add_collective(plan, "all_reduce", "ffn_tp", all_reduce_bytes(row, ffn_tp));
 }
 
+// `held`: the most that one layer holds for each position.
+void add_context(RankPlan& plan, const LayerCounts& counts, int64_t kv_bytes, double& held, const BuildContext& build) {
+  const int ranks = build.mesh.sizes().context;
+  if (ranks == 1) return;
+  const AttentionLayer& layer = counts.layer.attention;
+  const int64_t v_dim = layer.mla ? layer.mla->kv_lora_rank : layer.v_dim;
+  const ContextCost cost{.cache_row = static_cast<double>(kv_bytes),
+                         .values_row = static_cast<double>(plan.heads * (v_dim + 2)) * kF32,
+                         .query_row = static_cast<double>(plan.heads * layer.head_dim) * kF32,
+                         .ranks = ranks};
+  const ContextSchemes& schemes = build.options.context;
+  cost.send(plan, schemes);
+  held = std::max(held, cost.held(schemes));
+}
+
 void add_ends(RankPlan& plan, const Decoder& decoder, const BuildContext& build) {
   const double row = static_cast<double>(build.spec.hidden) * kF32;
-  const int attn_tp = build.mesh.attn_tp_size();
-  if (decoder.first_stage() && attn_tp > 1)
-    add_collective(plan, "all_reduce", "attn_tp", all_reduce_bytes(row, attn_tp));
+  const int attn = build.mesh.place(Axis::kAttn, build.rank).size;
+  if (decoder.first_stage() && attn > 1) add_collective(plan, "all_reduce", "attn", all_reduce_bytes(row, attn));
   if (!decoder.last_stage()) add_collective(plan, "send", "pp", row);
-  if (decoder.last_stage() && attn_tp > 1)
-    add_collective(plan, "all_gather_columns", "attn_tp",
-                   static_cast<double>(build.spec.vocab) * kF32 * (attn_tp - 1) / attn_tp);
+  if (decoder.last_stage() && attn > 1)
+    add_collective(plan, "all_gather_columns", "attn",
+                   static_cast<double>(build.spec.vocab) * kF32 * (attn - 1) / attn);
 }
 
 // Widest set of rows that one layer holds at a time, in floats a token of this attention-DP group.
@@ -120,7 +156,7 @@ RankPlan make_rank_plan(const Decoder& decoder, const BuildContext& build, const
   plan.call_homes = build.mesh.sizes().attention_data;
   plan.call_max_tokens = build.options.moe_max_num_tokens;
   plan.kv_pool_bytes_per_token.resize(kv_pools(build.spec).size());
-  double widest = 0.0;
+  double widest = 0.0, held = 0.0;
   for (size_t i = 0; i < decoder.blocks().size(); ++i) {
     const int64_t index = plan.layers.begin + static_cast<int64_t>(i);
     const DecoderLayer& layer = build.spec.layers[index];
@@ -142,9 +178,11 @@ RankPlan make_rank_plan(const Decoder& decoder, const BuildContext& build, const
       for (const ExpertId expert : block.moe()->placement().on_rank(block.moe()->ep_rank()))
         plan.experts[index].push_back(expert.value);
     add_layer(plan, {layer, block}, build);
+    add_context(plan, {layer, block}, kv_bytes, held, build);
   }
   add_ends(plan, decoder, build);
   plan.activation_per_token = widest * kF32;
+  plan.activation_per_context += held;
   for (const RankPlan::Collective& collective : plan.collectives)
     plan.comm_per_token =
         std::max(plan.comm_per_token, collective.bytes_per_token / static_cast<double>(collective.per_step));

@@ -4,6 +4,7 @@
 
 #include "backend/ops.h"
 #include "comm/group.h"
+#include "model/context_rows.h"
 #include "model/step.h"
 
 namespace shoal {
@@ -13,10 +14,12 @@ struct StepContext {
   const StepPlan& plan;
   const Batch& batch;  // plan.groups[this rank's attn_dp]
   const RopeTable& rope;
-  Group<Axis::kAttnTp> attn_tp;
+  Group<Axis::kAttn> attn;
+  Group<Axis::kCp> cp;
   Group<Axis::kFfnTp> ffn_tp;
   Group<Axis::kMoe> moe;
   bool deterministic = false;
+  const ContextStep* context = nullptr;  // null without context parallelism
 
   int64_t tokens() const { return static_cast<int64_t>(batch.tokens.size()); }
 };

@@ -37,6 +37,7 @@ class WeightTable {
   // This rank's part of a dimension.
   Range local(const Dim& dim) const { return slice(dim, *mesh_, rank_); }
   DType compute() const { return compute_; }
+  const Mesh& mesh() const { return *mesh_; }
 
   // [sum of parts' rows, columns] of the sources.
   const Matrix* matrix(MatrixKind kind, std::vector<WeightPart> parts, Range columns, DType dtype);

@@ -39,8 +39,9 @@ Axis axis_of(Cut cut) {
   switch (cut) {
     case Cut::kAttnTp:
     case Cut::kKvHeads:
-    case Cut::kVocab:
       return Axis::kAttnTp;
+    case Cut::kVocab:
+      return Axis::kAttn;
     case Cut::kFfnTp:
       return Axis::kFfnTp;
     case Cut::kMoeTp:

@@ -137,13 +137,14 @@ Coordinates Mesh::at(int rank) const {
 GroupPlace Mesh::place(Axis axis, int rank) const {
   const Coordinates at = this->at(rank);
   switch (axis) {
+    case Axis::kAttn:
+    case Axis::kFfnTp:
+      // Under attention DP the ranks of other groups hold other tokens; context ranks are used like tensor ranks.
+      return {at.attn_tp * sizes_.context + at.cp, attn_tp_size() * sizes_.context};
     case Axis::kAttnTp:
       return {at.attn_tp, attn_tp_size()};
-    case Axis::kFfnTp:
-      // Under attention DP the ranks of other groups hold other tokens; without it the context ranks are used like
-      // tensor ranks.
-      if (sizes_.attention_data > 1) return {at.attn_tp, attn_tp_size()};
-      return {rank % stage_size(), stage_size()};
+    case Axis::kCp:
+      return {at.cp, sizes_.context};
     case Axis::kMoe:
     case Axis::kStage:
       return {rank % stage_size(), stage_size()};
@@ -161,7 +162,7 @@ std::vector<int> Mesh::group(Axis axis, int rank) const {
   const GroupPlace place = this->place(axis, rank);
   // The ranks of every group are evenly spaced.
   int stride = 1;
-  if (axis == Axis::kAttnTp || (axis == Axis::kFfnTp && sizes_.attention_data > 1)) stride = sizes_.context;
+  if (axis == Axis::kAttnTp) stride = sizes_.context;
   if (axis == Axis::kMoeTp) stride = sizes_.moe_expert;
   if (axis == Axis::kPp) stride = stage_size();
   std::vector<int> ranks;

@@ -19,7 +19,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Groups = std::set<std::vector<int>>;
 
-constexpr Axis kAxes[] = {Axis::kAttnTp, Axis::kFfnTp, Axis::kMoe, Axis::kMoeTp, Axis::kMoeEp, Axis::kPp, Axis::kStage};
+constexpr Axis kAxes[] = {Axis::kAttn,  Axis::kAttnTp, Axis::kCp, Axis::kFfnTp, Axis::kMoe,
+                          Axis::kMoeTp, Axis::kMoeEp,  Axis::kPp, Axis::kStage};
 
 Groups groups(const Mesh& mesh, Axis axis) {
   Groups all;
@@ -97,7 +98,10 @@ RC_GTEST_PROP(Mesh, GroupsAreTheRanksThatDifferInOneCoordinate, ()) {
   RC_ASSERT(groups(mesh, Axis::kAttnTp) == attn_tp);
   RC_ASSERT(groups(mesh, Axis::kStage) == stages);
   RC_ASSERT(groups(mesh, Axis::kMoe) == stages);
-  RC_ASSERT(groups(mesh, Axis::kFfnTp) == (sizes.attention_data > 1 ? attn_tp : stages));
+  const Groups same_tokens = groups_by(mesh, [](C c) { return std::vector{c.dp, c.pp, c.attn_dp}; });
+  RC_ASSERT(groups(mesh, Axis::kAttn) == same_tokens);
+  RC_ASSERT(groups(mesh, Axis::kFfnTp) == same_tokens);
+  RC_ASSERT(groups(mesh, Axis::kCp) == groups_by(mesh, [](C c) { return std::vector{c.dp, c.pp, c.tp}; }));
   RC_ASSERT(groups(mesh, Axis::kMoeTp) == groups_by(mesh, [](C c) { return std::vector{c.dp, c.pp, c.moe_ep}; }));
   RC_ASSERT(groups(mesh, Axis::kMoeEp) == groups_by(mesh, [](C c) { return std::vector{c.dp, c.pp, c.moe_tp}; }));
   RC_ASSERT(groups(mesh, Axis::kPp) == groups_by(mesh, [](C c) { return std::vector{c.dp, c.cp, c.tp}; }));
@@ -134,21 +138,17 @@ RC_GTEST_PROP(NearestDivisors, DivideAndNoneLiesBetween, ()) {
   for (int64_t d = near[0] + 1; d < near[1]; ++d) RC_ASSERT(n % d != 0);
 }
 
-// cp groups: ranks that differ in cp only. tp groups are the attn_tp groups when there is no attention DP.
-Groups cp_groups(const Mesh& mesh) {
-  return groups_by(mesh, [](Coordinates c) { return std::vector{c.dp, c.pp, c.tp}; });
-}
-
+// tp groups are the attn_tp groups when there is no attention DP.
 TEST(Mesh, Tp4Cp2) {
   const Mesh mesh({.context = 2, .tensor = 4, .moe_tensor = 8});
-  EXPECT_EQ(cp_groups(mesh), (Groups{{0, 1}, {2, 3}, {4, 5}, {6, 7}}));
+  EXPECT_EQ(groups(mesh, Axis::kCp), (Groups{{0, 1}, {2, 3}, {4, 5}, {6, 7}}));
   EXPECT_EQ(groups(mesh, Axis::kAttnTp), (Groups{{0, 2, 4, 6}, {1, 3, 5, 7}}));
   EXPECT_EQ(groups(mesh, Axis::kFfnTp), (Groups{{0, 1, 2, 3, 4, 5, 6, 7}}));
 }
 
 TEST(Mesh, Tp2Pp2Cp2) {
   const Mesh mesh({.pipeline = 2, .context = 2, .tensor = 2, .moe_tensor = 4});
-  EXPECT_EQ(cp_groups(mesh), (Groups{{0, 1}, {2, 3}, {4, 5}, {6, 7}}));
+  EXPECT_EQ(groups(mesh, Axis::kCp), (Groups{{0, 1}, {2, 3}, {4, 5}, {6, 7}}));
   EXPECT_EQ(groups(mesh, Axis::kAttnTp), (Groups{{0, 2}, {1, 3}, {4, 6}, {5, 7}}));
   EXPECT_EQ(groups(mesh, Axis::kPp), (Groups{{0, 4}, {1, 5}, {2, 6}, {3, 7}}));
 }
@@ -170,6 +170,13 @@ TEST(Mesh, AttentionDp2OfTp4IsTwoGroupsOfConsecutiveRanks) {
   EXPECT_EQ(groups(mesh, Axis::kAttnTp), (Groups{{0, 1}, {2, 3}}));
   EXPECT_EQ(groups(mesh, Axis::kFfnTp), (Groups{{0, 1}, {2, 3}}));
   EXPECT_EQ(groups(mesh, Axis::kMoe), (Groups{{0, 1, 2, 3}}));
+}
+
+TEST(Mesh, AttentionDp2OfTp4Cp2SharesTokensAmongFourRanks) {
+  const Mesh mesh({.context = 2, .tensor = 4, .attention_data = 2, .moe_expert = 8});
+  EXPECT_EQ(groups(mesh, Axis::kAttn), (Groups{{0, 1, 2, 3}, {4, 5, 6, 7}}));
+  EXPECT_EQ(groups(mesh, Axis::kAttnTp), (Groups{{0, 2}, {1, 3}, {4, 6}, {5, 7}}));
+  EXPECT_EQ(groups(mesh, Axis::kCp), (Groups{{0, 1}, {2, 3}, {4, 5}, {6, 7}}));
 }
 
 TEST(Mesh, ReplicasNeverShareExperts) {

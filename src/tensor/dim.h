@@ -14,7 +14,7 @@ enum class Cut : uint8_t {
   kAttnTp,  // query heads: over the attention-TP ranks
   kKvHeads,  // KV heads: over the attention-TP ranks, each head repeated on consecutive ranks when there are fewer heads than ranks
   kFfnTp,    // dense FFN and shared experts
-  kVocab,    // embedding rows and logits
+  kVocab,    // embedding rows and logits, over the ranks that work on the same tokens
   kMoeTp,    // each routed expert's intermediate dimension
   kExperts,  // whole experts, by Placement (parallel/placement.h), not by range
 };

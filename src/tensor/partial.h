@@ -12,8 +12,10 @@ namespace shoal {
 
 // The groups over which sums are partial. Ranks of each: parallel/mesh.h.
 enum class Axis : uint8_t {
-  kAttnTp,  // the ranks that share one sequence's heads
-  kFfnTp,   // the ranks that share a dense FFN or shared expert
+  kAttn,    // the ranks that work on the same tokens: kAttnTp times kCp
+  kAttnTp,  // of those, the ranks with different heads of the same positions
+  kCp,      // of those, the ranks with different positions for the same heads
+  kFfnTp,   // the ranks that share a dense FFN or shared expert; the same as kAttn
   kMoe,     // all ranks of a stage: routed experts are spread over them
   kMoeTp,   // the ranks that hold slices of the same expert
   kMoeEp,   // the ranks that hold different experts

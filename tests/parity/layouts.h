@@ -16,6 +16,8 @@ struct Layout {
   int64_t moe_tp = 0, ep = 0;  // 0: not given
   int64_t attention_dp = 1;
   std::vector<int64_t> pp_partition = {};
+  int64_t cp = 1;
+  std::string cp_type = "HELIX", prefill_type = {};
 };
 
 inline void PrintTo(const Layout& layout, std::ostream* out) { *out << layout.name; }
@@ -45,10 +47,28 @@ inline const std::vector<Layout>& layouts() {
   return table;
 }
 
+// Context parallelism agrees within rounding, not bit by bit.
+inline const std::vector<Layout>& context_layouts() {
+  static const std::vector<Layout> table = {
+      {.name = "cp2", .cp = 2},
+      {.name = "cp2_ring", .cp = 2, .cp_type = "RING"},
+      {.name = "cp3_ulysses_helix", .cp = 3, .prefill_type = "ULYSSES"},
+      {.name = "cp4_ulysses", .cp = 4, .cp_type = "ULYSSES"},
+      {.name = "tp2_cp2", .tp = 2, .cp = 2},
+      {.name = "cp2_pp2", .pp = 2, .cp = 2},
+      {.name = "cp2_ep2", .ep = 2, .cp = 2},
+      {.name = "adp2_ep4_cp2", .tp = 2, .ep = 4, .attention_dp = 2, .cp = 2},
+  };
+  return table;
+}
+
 inline EngineConfig config_of(const Layout& layout, const std::string& dtype) {
   EngineConfig config;
   config.tensor_parallel_size = layout.tp;
   config.pipeline_parallel_size = layout.pp;
+  config.context_parallel_size = layout.cp;
+  config.cp.cp_type = layout.cp_type;
+  config.cp.prefill_type = layout.prefill_type;
   config.data_parallel_size = layout.dp;
   if (layout.moe_tp > 0) config.moe_tensor_parallel_size = layout.moe_tp;
   if (layout.ep > 0) config.moe_expert_parallel_size = layout.ep;

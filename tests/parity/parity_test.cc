@@ -64,6 +64,9 @@ TEST_P(Parity, AgreesWithReference) {
 INSTANTIATE_TEST_SUITE_P(AllModelsAllLayouts, Parity,
                          ::testing::Combine(::testing::ValuesIn(all_models()), ::testing::ValuesIn(layouts())),
                          [](const auto& row) { return std::get<0>(row.param) + "__" + std::get<1>(row.param).name; });
+INSTANTIATE_TEST_SUITE_P(AllModelsContextParallel, Parity,
+                         ::testing::Combine(::testing::ValuesIn(all_models()), ::testing::ValuesIn(context_layouts())),
+                         [](const auto& row) { return std::get<0>(row.param) + "__" + std::get<1>(row.param).name; });
 
 // The embedded model's own continuations.
 TEST(ShoalTiny, ContinuesAsItsReference) {

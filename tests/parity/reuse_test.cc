@@ -34,6 +34,14 @@ std::vector<ReuseCase> reuse_cases() {
   cases.push_back({"gpt_oss", true, "auto", {"pp2_ep2", 2, 2, 1, 1, 2}});
   cases.push_back({"llama4", true, "auto", {"adp4_ep4", 4, 1, 1, 1, 4, 4}});
   cases.push_back({"deepseek_v3", true, "float32", {"adp2_pp3_ep2", 2, 3, 1, 1, 2, 2}});
+  const auto context = [&](const std::string& model, const Layout& layout) {
+    cases.push_back({model, false, "float32", layout});
+  };
+  context("llama", {.name = "cp2", .cp = 2});
+  context("qwen2_window", {.name = "cp3_ulysses_helix", .cp = 3, .prefill_type = "ULYSSES"});
+  context("gpt_oss", {.name = "tp2_cp2", .tp = 2, .cp = 2});
+  context("llama4", {.name = "cp4_ulysses", .cp = 4, .cp_type = "ULYSSES"});
+  context("deepseek_v3", {.name = "cp2_ring_pp2", .pp = 2, .cp = 2, .cp_type = "RING"});
   return cases;
 }
 

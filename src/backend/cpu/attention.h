@@ -19,7 +19,7 @@ constexpr int64_t kAttentionBlock = 64;
 constexpr int64_t kAttentionSegment = 512;
 constexpr int64_t kAttentionTileRows = 32;
 
-// One query of one head; it sees positions [first, last].
+// One query of one head; it sees positions [first, last], none if last is first - 1.
 struct QueryRow {
   const float* q;  // [k_dim]
   int64_t first;

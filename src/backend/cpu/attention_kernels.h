@@ -40,6 +40,7 @@ inline void weigh_row(Visible visible, float scale, float* scores, const RowStat
   const float here = reduce_max(max16(max16(scaled[0], scaled[1]), max16(scaled[2], scaled[3])));
   const float before = state.maximum;
   const float now = before > here ? before : here;
+  if (now == kMinusInfinity) return;  // it sees nothing of what is here, nor yet of anything; its weights are not used
   for (int i = 0; i < 4; ++i) {
     scaled[i] = exp16(scaled[i] - set1(now));
     store16(scores + 16 * i, scaled[i]);
@@ -118,6 +119,7 @@ inline void attend_rows(const AttentionTile& tile, int64_t row_begin, int64_t ro
   const int64_t first = larger(begin, tile.rows[row_begin].first);
   const int64_t seen = tile.rows[tile.count - 1].last + 1;
   const int64_t end = smaller(begin + kAttentionBlock, tile.rows[row_end - 1].last + 1);
+  if (first >= end) return;
   Block<float> block;
   block.begin = begin;
   block.first = first;

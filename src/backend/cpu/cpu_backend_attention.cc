@@ -32,11 +32,19 @@ struct StateLayout {
   }
 };
 
+// Of a row that sees nothing of this share, `last` is first - 1.
+struct AttentionJob {
+  const Tensor& q;
+  const KvLayer& layer;
+  const AttentionSpec& spec;
+  PageShare share;    // positions below are those that it holds
+  AttentionPart out;  // maxima and sums undefined: finished rows go to `values`
+};
+
 class AttentionRun {
  public:
-  AttentionRun(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans, const AttentionSpec& spec,
-               const Tensor& out)
-      : q_(q), layer_(layer), spec_(spec), out_(out), group_(q.size(1) / layer.k.size(1)) {
+  AttentionRun(const AttentionJob& job, std::span<const SequenceSpan> spans)
+      : job_(job), q_(job.q), layer_(job.layer), spec_(job.spec), group_(q_.size(1) / layer_.k.size(1)) {
     for (const SequenceSpan& span : spans) add_span(span);
     // Long ones first, so that none is left to the end alone.
     std::stable_sort(tiles_.begin(), tiles_.end(),
@@ -69,7 +77,7 @@ class AttentionRun {
   };
 
   void add_span(const SequenceSpan& span) {
-    CHECK_LE(span.context, static_cast<int64_t>(span.pages.size()) * layer_.tokens_per_block());
+    CHECK_LE(held_before(span.context), static_cast<int64_t>(span.pages.size()) * layer_.tokens_per_block());
     CHECK_LE(span.rows, span.context);
     CHECK(0 <= span.row_begin && span.row_begin + span.rows <= q_.rows());
     const int64_t rows = span.rows * group_;
@@ -81,11 +89,14 @@ class AttentionRun {
                      .rows = std::min(kAttentionTileRows, rows - begin),
                      .segments = {}};
         const QueryRow first = query(tile, 0), last = query(tile, tile.rows - 1);
-        tile.segments = {first.first / kAttentionSegment, last.last / kAttentionSegment + 1};
+        // At least one, which makes an empty state where nothing is seen.
+        const int64_t segment = first.first / kAttentionSegment;
+        tile.segments = {segment, std::max(segment, last.last / kAttentionSegment) + 1};
         tiles_.push_back(tile);
       }
   }
 
+  int64_t held_before(int64_t position) const { return job_.share.held_before(position, layer_.tokens_per_block()); }
   int64_t batch_row(const Tile& tile, int64_t row) const {
     return tile.span->row_begin + (tile.row_begin + row) / group_;
   }
@@ -96,8 +107,9 @@ class AttentionRun {
     int64_t first = 0;
     if (spec_.window > 0) first = std::max(first, position - spec_.window + 1);
     if (spec_.chunk > 0) first = std::max(first, position / spec_.chunk * spec_.chunk);
-    return {
-        .q = raw_row<float>(q_, batch_row(tile, row)) + head(tile, row) * q_.size(2), .first = first, .last = position};
+    return {.q = raw_row<float>(q_, batch_row(tile, row)) + head(tile, row) * q_.size(2),
+            .first = held_before(first),
+            .last = held_before(position + 1) - 1};
   }
 
   KvSource source(const Tile& tile) const {
@@ -138,10 +150,23 @@ class AttentionRun {
   }
 
   void finish(const AttentionKernels& kernels, const Tile& tile, const AttentionState& state) const {
+    if (job_.out.maxima.defined()) return copy(tile, state);
     for (int64_t row = 0; row < tile.rows; ++row) {
       const int64_t h = head(tile, row);
       const float* sink = spec_.sinks.defined() ? raw<float>(spec_.sinks) + h : nullptr;
-      kernels.finish(state, row, spec_.v_dim, sink, raw_row<float>(out_, batch_row(tile, row)) + h * spec_.v_dim);
+      kernels.finish(state, row, spec_.v_dim, sink,
+                     raw_row<float>(job_.out.values, batch_row(tile, row)) + h * spec_.v_dim);
+    }
+  }
+
+  // Unfinished.
+  void copy(const Tile& tile, const AttentionState& state) const {
+    const AttentionPart& out = job_.out;
+    for (int64_t row = 0; row < tile.rows; ++row) {
+      const int64_t h = head(tile, row), to = batch_row(tile, row);
+      raw_row<float>(out.maxima, to)[h] = state.maximum[row];
+      raw_row<float>(out.sums, to)[h] = state.sum[row];
+      std::copy_n(state.values + row * spec_.v_dim, spec_.v_dim, raw_row<float>(out.values, to) + h * spec_.v_dim);
     }
   }
 
@@ -180,19 +205,16 @@ class AttentionRun {
     });
   }
 
+  const AttentionJob& job_;
   const Tensor& q_;
   const KvLayer& layer_;
   const AttentionSpec& spec_;
-  const Tensor& out_;
   int64_t group_;  // query heads that read one KV head
   StateLayout state_{.rows = kAttentionTileRows, .v_dim = spec_.v_dim};
   std::vector<Tile> tiles_;
 };
 
-}  // namespace
-
-Tensor CpuBackend::attention(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans,
-                             const AttentionSpec& spec) {
+void check_arguments(const Tensor& q, const KvLayer& layer, const AttentionSpec& spec) {
   CHECK_EQ(q.size(2), layer.k.size(3));
   CHECK_EQ(q.size(1) % layer.k.size(1), 0);
   CHECK_GT(spec.scale, 0.0f);
@@ -204,9 +226,51 @@ Tensor CpuBackend::attention(const Tensor& q, const KvLayer& layer, std::span<co
     CHECK_LE(spec.v_dim, layer.k.size(3));
   }
   if (spec.sinks.defined()) CHECK_EQ(spec.sinks.elements(), q.size(1));
+}
+
+}  // namespace
+
+Tensor CpuBackend::attention(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans,
+                             const AttentionSpec& spec) {
+  check_arguments(q, layer, spec);
   const Tensor out = empty(DType::kF32, {q.rows(), q.size(1), spec.v_dim});
-  AttentionRun(q, layer, spans, spec, out).run(pool_, attention_kernels(isa_), *this);
+  const AttentionJob job{.q = q, .layer = layer, .spec = spec, .share = {}, .out = {out, {}, {}}};
+  AttentionRun(job, spans).run(pool_, attention_kernels(isa_), *this);
   return out;
+}
+
+AttentionPart CpuBackend::attention_part(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans,
+                                         const AttentionSpec& spec, const PageShare& share) {
+  check_arguments(q, layer, spec);
+  CHECK(!spec.sinks.defined());
+  const int64_t rows = q.rows(), heads = q.size(1);
+  const AttentionPart part = {empty(DType::kF32, {rows, heads, spec.v_dim}), empty(DType::kF32, {rows, heads}),
+                              empty(DType::kF32, {rows, heads})};
+  const AttentionJob job{.q = q, .layer = layer, .spec = spec, .share = share, .out = part};
+  AttentionRun(job, spans).run(pool_, attention_kernels(isa_), *this);
+  return part;
+}
+
+Tensor CpuBackend::attention_join(std::span<const AttentionPart> parts, const Tensor& sinks) {
+  const AttentionPart& total = parts.front();
+  const int64_t heads = total.values.size(1), v_dim = total.values.size(2), rows = total.values.rows() * heads;
+  if (sinks.defined()) CHECK_EQ(sinks.elements(), heads);
+  for (const AttentionPart& part : parts) CHECK(part.values.shape() == total.values.shape());
+  const AttentionKernels& kernels = attention_kernels(isa_);
+  const auto state_of = [&](const AttentionPart& part, int64_t row) {
+    return AttentionState{.maximum = raw<float>(part.maxima) + row,
+                          .sum = raw<float>(part.sums) + row,
+                          .values = raw<float>(part.values) + row * v_dim};
+  };
+  pool_.parallel_for(rows, 1 + 16384 / v_dim, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const AttentionState state = state_of(total, row);
+      for (const AttentionPart& part : parts.subspan(1)) kernels.merge(state, state_of(part, row), 1, v_dim);
+      const float* sink = sinks.defined() ? raw<float>(sinks) + row % heads : nullptr;
+      kernels.finish(state, 0, v_dim, sink, state.values);
+    }
+  });
+  return total.values;
 }
 
 }  // namespace shoal

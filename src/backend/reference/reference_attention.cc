@@ -47,31 +47,70 @@ struct Query {
   const float* values;
   int64_t head;
   int64_t kv_head;
-  int64_t position;
+  Range sees;  // positions, counted among those that the cache holds
 };
 
-void attend(const Query& query, const KvLayer& layer, const SequenceSpan& span, const AttentionSpec& spec, float* out) {
-  const int64_t first = first_visible(query.position, spec);
+// Weights relative to the maximum; minus infinity where nothing was seen.
+struct Seen {
+  double maximum = -HUGE_VAL;
+  double sum = 0.0;
+  std::vector<double> values;
+};
+
+Seen attend(const Query& query, const KvLayer& layer, const SequenceSpan& span, const AttentionSpec& spec) {
   std::vector<double> scores;
-  double maximum = spec.sinks.defined() ? double{raw<float>(spec.sinks)[query.head]} : -HUGE_VAL;
-  for (int64_t position = first; position <= query.position; ++position) {
+  Seen seen;
+  seen.values.resize(static_cast<size_t>(spec.v_dim));
+  for (int64_t position = query.sees.begin; position < query.sees.end; ++position) {
     const int64_t element = position_element(layer.k, span, query.kv_head, position);
     double dot = 0.0;
     for (int64_t i = 0; i < layer.k.size(3); ++i) dot += double{query.values[i]} * double{load(layer.k, element + i)};
     scores.push_back(dot * double{spec.scale});
-    maximum = std::max(maximum, scores.back());
+    seen.maximum = std::max(seen.maximum, scores.back());
   }
-  double sum = spec.sinks.defined() ? std::exp(double{raw<float>(spec.sinks)[query.head]} - maximum) : 0.0;
-  std::vector<double> result(static_cast<size_t>(spec.v_dim));
   const Tensor& values = layer.v.defined() ? layer.v : layer.k;
   for (size_t j = 0; j < scores.size(); ++j) {
-    const double weight = std::exp(scores[j] - maximum);
-    const int64_t element = position_element(values, span, query.kv_head, first + static_cast<int64_t>(j));
-    sum += weight;
-    for (size_t i = 0; i < result.size(); ++i)
-      result[i] += weight * double{load(values, element + static_cast<int64_t>(i))};
+    const double weight = std::exp(scores[j] - seen.maximum);
+    const int64_t element = position_element(values, span, query.kv_head, query.sees.begin + static_cast<int64_t>(j));
+    seen.sum += weight;
+    for (size_t i = 0; i < seen.values.size(); ++i)
+      seen.values[i] += weight * double{load(values, element + static_cast<int64_t>(i))};
   }
-  for (size_t i = 0; i < result.size(); ++i) out[i] = static_cast<float>(result[i] / sum);
+  return seen;
+}
+
+void add_scaled(Seen& total, const Seen& part) {
+  if (part.maximum == -HUGE_VAL) return;
+  const double maximum = std::max(total.maximum, part.maximum);
+  const double kept = std::exp(total.maximum - maximum), added = std::exp(part.maximum - maximum);
+  total.maximum = maximum;
+  total.sum = total.sum * kept + part.sum * added;
+  for (size_t i = 0; i < total.values.size(); ++i) total.values[i] = total.values[i] * kept + part.values[i] * added;
+}
+
+void finish(const Seen& seen, const Tensor& sinks, int64_t head, float* out) {
+  const double sink = sinks.defined() ? std::exp(double{raw<float>(sinks)[head]} - seen.maximum) : 0.0;
+  for (size_t i = 0; i < seen.values.size(); ++i) out[i] = static_cast<float>(seen.values[i] / (seen.sum + sink));
+}
+
+// done(row, head, what it saw) for every row of every span.
+template <typename Done>
+void attend_all(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans, const AttentionSpec& spec,
+                const PageShare& share, const Done& done) {
+  const int64_t heads = q.size(1);
+  CHECK_EQ(q.size(2), layer.k.size(3));
+  CHECK_EQ(heads % layer.k.size(1), 0);
+  for (const SequenceSpan& span : spans)
+    for (int64_t i = 0; i < span.rows; ++i)
+      for (int64_t head = 0; head < heads; ++head) {
+        const int64_t row = span.row_begin + i, position = span.context - span.rows + i;
+        const Query query = {.values = raw_row<float>(q, row) + head * q.size(2),
+                             .head = head,
+                             .kv_head = head / (heads / layer.k.size(1)),
+                             .sees = {share.held_before(first_visible(position, spec), layer.tokens_per_block()),
+                                      share.held_before(position + 1, layer.tokens_per_block())}};
+        done(row, head, attend(query, layer, span, spec));
+      }
 }
 
 }  // namespace
@@ -117,21 +156,48 @@ Tensor ReferenceBackend::kv_read(const KvLayer& layer, const SequenceSpan& span)
 
 Tensor ReferenceBackend::attention(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans,
                                    const AttentionSpec& spec) {
-  const int64_t heads = q.size(1);
-  const int64_t kv_heads = layer.k.size(1);
-  CHECK_EQ(q.size(2), layer.k.size(3));
-  CHECK_EQ(heads % kv_heads, 0);
-  const Tensor out = empty(DType::kF32, {q.rows(), heads, spec.v_dim});
-  for (const SequenceSpan& span : spans)
-    for (int64_t i = 0; i < span.rows; ++i)
-      for (int64_t head = 0; head < heads; ++head) {
-        const int64_t row = span.row_begin + i;
-        const Query query = {.values = raw_row<float>(q, row) + head * q.size(2),
-                             .head = head,
-                             .kv_head = head / (heads / kv_heads),
-                             .position = span.context - span.rows + i};
-        attend(query, layer, span, spec, raw_row<float>(out, row) + head * spec.v_dim);
+  const Tensor out = empty(DType::kF32, {q.rows(), q.size(1), spec.v_dim});
+  attend_all(q, layer, spans, spec, PageShare{}, [&](int64_t row, int64_t head, const Seen& seen) {
+    finish(seen, spec.sinks, head, raw_row<float>(out, row) + head * spec.v_dim);
+  });
+  return out;
+}
+
+AttentionPart ReferenceBackend::attention_part(const Tensor& q, const KvLayer& layer,
+                                               std::span<const SequenceSpan> spans, const AttentionSpec& spec,
+                                               const PageShare& share) {
+  CHECK(!spec.sinks.defined());
+  const Shape shape{q.rows(), q.size(1)};
+  const AttentionPart part = {empty(DType::kF32, {q.rows(), q.size(1), spec.v_dim}), empty(DType::kF32, shape),
+                              empty(DType::kF32, shape)};
+  attend_all(q, layer, spans, spec, share, [&](int64_t row, int64_t head, const Seen& seen) {
+    raw_row<float>(part.maxima, row)[head] = static_cast<float>(seen.maximum);
+    // The maximum was rounded: what is relative to it follows.
+    const bool nothing = seen.maximum == -HUGE_VAL;
+    const double factor = nothing ? 0.0 : std::exp(seen.maximum - double{raw_row<float>(part.maxima, row)[head]});
+    raw_row<float>(part.sums, row)[head] = static_cast<float>(seen.sum * factor);
+    for (int64_t i = 0; i < spec.v_dim; ++i)
+      raw_row<float>(part.values, row)[head * spec.v_dim + i] =
+          static_cast<float>(seen.values[static_cast<size_t>(i)] * factor);
+  });
+  return part;
+}
+
+Tensor ReferenceBackend::attention_join(std::span<const AttentionPart> parts, const Tensor& sinks) {
+  const Tensor& out = parts.front().values;
+  const int64_t heads = out.size(1), v_dim = out.size(2);
+  for (int64_t row = 0; row < out.rows(); ++row)
+    for (int64_t head = 0; head < heads; ++head) {
+      Seen total;
+      total.values.resize(static_cast<size_t>(v_dim));
+      for (const AttentionPart& part : parts) {
+        const float* values = raw_row<float>(part.values, row) + head * v_dim;
+        add_scaled(total, {.maximum = raw_row<float>(part.maxima, row)[head],
+                           .sum = raw_row<float>(part.sums, row)[head],
+                           .values = std::vector<double>(values, values + v_dim)});
       }
+      finish(total, sinks, head, raw_row<float>(out, row) + head * v_dim);
+    }
   return out;
 }
 

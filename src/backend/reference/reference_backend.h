@@ -50,6 +50,10 @@ class ReferenceBackend final : public Backend {
   Tensor attention(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans,
                    const AttentionSpec& spec) override;
 
+  AttentionPart attention_part(const Tensor& q, const KvLayer& layer, std::span<const SequenceSpan> spans,
+                               const AttentionSpec& spec, const PageShare& share) override;
+  Tensor attention_join(std::span<const AttentionPart> parts, const Tensor& sinks) override;
+
   Routing route(const Tensor& logits, const RouterSpec& spec) override;
   Tensor experts_sum(const ExpertBatch& batch, const ExpertMatrices& experts) override;
   Tensor experts_rows(const ExpertBatch& batch, const ExpertMatrices& experts) override;

@@ -42,9 +42,15 @@ BlockTree::Match BlockTree::match(std::span<const int32_t> tokens, const std::st
     match.nodes.push_back(found->second.get());
   }
   if (limits_.partial_reuse) find_partial(tokens.subspan(match.nodes.size() * size), *node, match);
-  if (match.partial) return match;
-  while (!match.nodes.empty() && !reaches(match.nodes, std::ssize(match.nodes) * size)) match.nodes.pop_back();
+  if (!match.partial) leave_partial(match);
   return match;
+}
+
+void BlockTree::leave_partial(Match& match) const {
+  match.partial = nullptr;
+  match.partial_tokens = 0;
+  while (!match.nodes.empty() && !reaches(match.nodes, std::ssize(match.nodes) * limits_.tokens_per_block))
+    match.nodes.pop_back();
 }
 
 // Children are in lexicographic order, so the one that shares most with `rest` is a neighbour of its place.

@@ -56,6 +56,8 @@ class BlockTree {
     int64_t partial_tokens = 0;
   };
   Match match(std::span<const int32_t> tokens, const std::string& salt) const;
+  // Goes without the partial child, and without the blocks that are then of no use.
+  void leave_partial(Match& match) const;
 
   BlockNode* root(const std::string& salt);
   // The child of `parent` with these tokens, made if need be.

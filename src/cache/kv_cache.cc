@@ -197,8 +197,8 @@ std::optional<int64_t> KvCache::start(KvSequence& sequence, const KvStart& start
   CHECK(!sequence.active());
   BlockTree::Match match;
   if (limits_.reuse) match = tree_.match(start.tokens.first(start.reusable), start.salt);
+  if (match.partial && !may_take_partial(match)) tree_.leave_partial(match);
   if (!(start.guarantee ? fits(match, start) : fits_now(match, start))) return std::nullopt;
-  if (match.partial && !may_take_partial(match)) match.partial = nullptr;
   const int64_t blocks = std::ssize(match.nodes);
   const int64_t reused = blocks * limits_.tokens_per_block + (match.partial ? match.partial_tokens : 0);
   sequence.tables_.resize(pools());

@@ -77,6 +77,18 @@ TEST(KvCache, PartialReuseCanBeLeftOutOrTakeOver) {
   EXPECT_EQ(over.cached_pages(), 3);
 }
 
+// Without the partial block, the whole ones before it may need pages of the window that are gone.
+TEST(KvCache, WithoutThePartialBlockTheWindowMustStillBeThere) {
+  KvCacheLimits limits{.tokens_per_block = 4, .pools = {{{}, 32}, {{.window = 8}, 7}}};
+  limits.copy_on_partial_reuse = false;  // blocks that others continue are not taken over
+  KvCache cache(limits);
+  const Tokens a = count(0, 20), other = count(100, 12);
+  run(cache, start_of(a));
+  run(cache, start_of(other));  // takes the window's pages of a's first block
+  ASSERT_EQ(cache.reusable(count(0, 11), {}), 11);
+  EXPECT_EQ(run(cache, start_of(count(0, 12))), 0);
+}
+
 TEST(KvCache, SaltsShareNothing) {
   KvCache cache(small());
   KvStart one = start_of(count(0, 9)), two = one;

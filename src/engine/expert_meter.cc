@@ -27,7 +27,7 @@ int64_t ExpertMeter::picks(int64_t layer) const {
 std::optional<StepRecord> ExpertMeter::add(const RankReport& report) {
   Pending& pending = pending_[report.step];
   if (pending.reports == 0 && record_begin_ <= report.step && report.step < record_end_) {
-    pending.counts.emplace().step = report.step;
+    pending.counts = Counts{.step = report.step, .by_home = {}};
     pending.counts->by_home.resize(mesh_.sizes().moe_expert);
   }
   add_picks(pending, report);

@@ -64,7 +64,8 @@ int64_t most_pages(const KvBudgetInput& input) {
   if (config.kv_cache.max_tokens)
     pages = std::min(pages, std::ceil(static_cast<double>(*config.kv_cache.max_tokens) / static_cast<double>(block)));
   pages = std::ceil(pages / static_cast<double>(config.context_parallel_size));
-  return static_cast<int64_t>(std::min(pages, static_cast<double>(std::numeric_limits<int32_t>::max() / block)));
+  const int64_t most = std::numeric_limits<int32_t>::max() / block;  // slots are 32-bit numbers
+  return static_cast<int64_t>(std::min(pages, static_cast<double>(most)));
 }
 
 }  // namespace

@@ -13,11 +13,11 @@ namespace shoal {
 // Distinct types, so that one is never used for the other.
 struct ExpertId {
   int32_t value = -1;
-  auto operator<=>(const ExpertId&) const = default;
+  auto operator<=>(const ExpertId&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 struct SlotId {
   int32_t value = -1;
-  auto operator<=>(const SlotId&) const = default;
+  auto operator<=>(const SlotId&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 inline constexpr ExpertId kNoExpert{-1};
 

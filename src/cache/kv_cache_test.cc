@@ -79,12 +79,17 @@ TEST(KvCache, PartialReuseCanBeLeftOutOrTakeOver) {
 
 // Without the partial block, the whole ones before it may need pages of the window that are gone.
 TEST(KvCache, WithoutThePartialBlockTheWindowMustStillBeThere) {
-  KvCacheLimits limits{.tokens_per_block = 4, .pools = {{{}, 32}, {{.window = 8}, 7}}};
+  KvCacheLimits limits{.tokens_per_block = 4, .pools = {{{}, 32}, {{.window = 8}, 32}}};
   limits.copy_on_partial_reuse = false;  // blocks that others continue are not taken over
   KvCache cache(limits);
-  const Tokens a = count(0, 20), other = count(100, 12);
-  run(cache, start_of(a));
-  run(cache, start_of(other));  // takes the window's pages of a's first block
+  const Tokens tokens = count(0, 20);
+  KvSequence sequence;
+  Copies copies;
+  ASSERT_TRUE(cache.start(sequence, start_of(tokens), copies));
+  ASSERT_TRUE(cache.reserve(sequence, 0, 12));
+  ASSERT_TRUE(cache.reserve(sequence, 12, 20));  // the first block slides out of the window
+  cache.publish(sequence, tokens, 20);
+  cache.end(sequence);
   ASSERT_EQ(cache.reusable(count(0, 11), {}), 11);
   EXPECT_EQ(run(cache, start_of(count(0, 12))), 0);
 }

@@ -61,6 +61,7 @@ struct ServingCase {
   Layout layout;
   std::string model;
   std::string policy;
+  bool preempts = false;  // with gpt_oss the window's pool bounds how many start, so that nobody runs out of pages
   bool deterministic = false;
 };
 
@@ -154,19 +155,17 @@ TEST_P(Serving, GivesWhatEachRequestGivesAlone) {
   EXPECT_GT(use.stats.reused_tokens, 0);
   EXPECT_GT(use.stats.evicted_pages, 0);
   EXPECT_GT(cancelled, 0);
-  const bool preempts = c.policy == "MAX_UTILIZATION" && c.layout.attention_dp == 1;
-  EXPECT_GE(use.preemptions, preempts ? 1 : 0);
-  EXPECT_GT(use.preemptions, 0);
+  EXPECT_EQ(use.preemptions > 0, c.preempts);
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Layouts, Serving,
-    ::testing::Values(ServingCase{{"tp2", 2}, "qwen3", "MAX_UTILIZATION"},
+    ::testing::Values(ServingCase{{"tp2", 2}, "qwen3", "MAX_UTILIZATION", true},
                       ServingCase{{"tp2", 2}, "qwen3", "GUARANTEED_NO_EVICT"},
                       ServingCase{{"pp2", 1, 2}, "gpt_oss", "MAX_UTILIZATION"},
-                      ServingCase{{"pp2", 1, 2}, "deepseek_v3", "MAX_UTILIZATION"},
-                      ServingCase{{"adp4_ep4", 4, 1, 1, 1, 4, 4}, "deepseek_v3", "MAX_UTILIZATION", true},
-                      ServingCase{{"adp4_ep4", 4, 1, 1, 1, 4, 4}, "llama4", "GUARANTEED_NO_EVICT", true}),
+                      ServingCase{{"pp2", 1, 2}, "deepseek_v3", "MAX_UTILIZATION", true},
+                      ServingCase{{"adp4_ep4", 4, 1, 1, 1, 4, 4}, "deepseek_v3", "MAX_UTILIZATION", true, true},
+                      ServingCase{{"adp4_ep4", 4, 1, 1, 1, 4, 4}, "llama4", "GUARANTEED_NO_EVICT", false, true}),
     [](const auto& row) { return row.param.layout.name + "__" + row.param.model + "__" + row.param.policy; });
 
 int64_t resident_kib() {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Under load: 200 requests with random arrivals, lengths, seeds, shared
-// beginnings and cancellations, in a cache so small that running ones are
-// preempted, give token for token what each gives alone on one rank. And
-// thousands of short requests leave nothing behind.
+// Under load: 200 requests with random arrivals, lengths, seeds, shared beginnings and cancellations, in a cache so small that running ones
+// are preempted, give token for token what each gives alone on one rank. And thousands of short requests leave nothing behind.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -30,16 +28,30 @@ struct Request {
   int64_t cancel_after = -1;  // tokens; -1: never
 };
 
-// Lengths evenly spread over their logarithm; half of the prompts begin like
-// others before them.
+// Two whose prompts fit into one group's 66 pages (32 each), and not with what they generate (35 each).
+void add_squeeze(int group, int64_t vocab, std::vector<Request>& requests) {
+  std::mt19937 random(100 + static_cast<uint32_t>(group));
+  for (int i = 0; i < 2; ++i) {
+    Request request;
+    for (int64_t j = 0; j < 1000; ++j) request.prompt.push_back(static_cast<int32_t>(random() % vocab));
+    request.params.max_tokens = 100;
+    request.params.ignore_eos = true;
+    request.scheduling.attention_dp_rank = group;
+    request.scheduling.priority = 1.0;
+    requests.push_back(std::move(request));
+  }
+}
+
+// Lengths evenly spread over their logarithm; half of the prompts begin like others before them.
 std::vector<Request> random_requests(int64_t vocab, int groups) {
   std::mt19937 random(7);
   std::vector<Request> requests;
+  for (int group = 0; group < groups; ++group) add_squeeze(group, vocab, requests);
   for (int i = 0; i < kRequests; ++i) {
     Request request;
     const double share = std::uniform_real_distribution<>(0, 1)(random);
     const auto length = std::clamp(static_cast<int64_t>(std::pow(kLongest, share)), int64_t{1}, kLongest);
-    if (i > 0 && random() % 2 == 0) {
+    if (random() % 2 == 0) {
       request.prompt = requests[random() % requests.size()].prompt;
       request.prompt.resize(std::min<int64_t>(length, 1 + static_cast<int64_t>(random() % request.prompt.size())));
     }
@@ -61,7 +73,7 @@ struct ServingCase {
   Layout layout;
   std::string model;
   std::string policy;
-  bool preempts = false;  // with gpt_oss the window's pool bounds how many start, so that nobody runs out of pages
+  bool preempts = false;  // for sure; with gpt_oss the window's pool may bound how many start
   bool deterministic = false;
 };
 
@@ -155,7 +167,8 @@ TEST_P(Serving, GivesWhatEachRequestGivesAlone) {
   EXPECT_GT(use.stats.reused_tokens, 0);
   EXPECT_GT(use.stats.evicted_pages, 0);
   EXPECT_GT(cancelled, 0);
-  EXPECT_EQ(use.preemptions > 0, c.preempts);
+  if (c.preempts) EXPECT_GT(use.preemptions, 0);
+  if (c.policy == "GUARANTEED_NO_EVICT") EXPECT_EQ(use.preemptions, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(

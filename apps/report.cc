@@ -84,13 +84,15 @@ void print_layout(const Engine& engine) {
                          info.threads_per_rank, info.threads_per_rank == 1 ? "thread" : "threads",
                          info.pinned ? ", pinned" : ""));
   const auto by_weight = [](const RankPlan& a, const RankPlan& b) { return a.weight_bytes < b.weight_bytes; };
-  const auto by_kv = [](const RankPlan& a, const RankPlan& b) { return a.kv_bytes_per_token < b.kv_bytes_per_token; };
+  const auto kv_bytes = [&](const RankPlan& plan) {
+    return plan.kv_bytes(info.kv.pages, engine.config().kv_cache.tokens_per_block);
+  };
+  const auto by_kv = [&](const RankPlan& a, const RankPlan& b) { return kv_bytes(a) < kv_bytes(b); };
   const auto [lightest, heaviest] = std::minmax_element(info.plans.begin(), info.plans.end(), by_weight);
   const auto [least, most] = std::minmax_element(info.plans.begin(), info.plans.end(), by_kv);
-  const int64_t tokens = info.kv.tokens;
   print_line(fmt::format("memory   weights {} a rank; KV cache for {} tokens, up to {} a rank",
-                         span_text(lightest->weight_bytes, heaviest->weight_bytes), tokens,
-                         span_text(least->kv_bytes_per_token * tokens, most->kv_bytes_per_token * tokens)));
+                         span_text(lightest->weight_bytes, heaviest->weight_bytes), info.kv.tokens,
+                         span_text(kv_bytes(*least), kv_bytes(*most))));
 }
 
 void print_speed(const Engine& engine, double seconds) {

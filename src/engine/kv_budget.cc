@@ -43,15 +43,15 @@ std::vector<int64_t> pool_pages(const KvBudgetInput& input, int64_t pages) {
 
 // On the rank where they take most.
 double page_bytes(const KvBudgetInput& input, const std::vector<int64_t>& pages) {
-  double most = 0.0;
-  for (const RankPlan& plan : input.plans) {
-    double bytes = 0.0;
-    for (size_t pool = 0; pool < pages.size(); ++pool)
-      bytes += static_cast<double>(pages[pool] * input.config.kv_cache.tokens_per_block) *
-               static_cast<double>(plan.kv_pool_bytes_per_token[pool]);
-    most = std::max(most, bytes);
-  }
-  return most;
+  int64_t most = 0;
+  for (const RankPlan& plan : input.plans)
+    most = std::max(most, plan.kv_bytes(pages, input.config.kv_cache.tokens_per_block));
+  return static_cast<double>(most);
+}
+
+KvSizes sizes_of(const KvBudgetInput& input, int64_t pages) {
+  return {.pages = pool_pages(input, pages),
+          .tokens = pages * input.config.kv_cache.tokens_per_block * input.config.context_parallel_size};
 }
 
 // More than every sequence at full length is never used; slots are 32-bit numbers.
@@ -102,8 +102,12 @@ KvSizes kv_sizes(const KvBudgetInput& input) {
       high = middle - 1;
     }
   }
-  return {.pages = pool_pages(input, low),
-          .tokens = low * config.kv_cache.tokens_per_block * config.context_parallel_size};
+  return sizes_of(input, low);
+}
+
+KvSizes kv_sizes_for(const KvBudgetInput& input, int64_t tokens) {
+  const int64_t blocks = ceil_divide(tokens, input.config.kv_cache.tokens_per_block);
+  return sizes_of(input, ceil_divide(blocks, input.config.context_parallel_size));
 }
 
 }  // namespace shoal

@@ -31,6 +31,9 @@ struct KvSizes {
 KvSizes kv_sizes(const KvBudgetInput& input);
 constexpr int64_t kWindowsOfASequence = 8;
 
+// What holds `tokens` of an attention-DP group, whatever the memory.
+KvSizes kv_sizes_for(const KvBudgetInput& input, int64_t tokens);
+
 // Such as "1.5 GiB".
 std::string format_bytes(double bytes);
 

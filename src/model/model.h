@@ -54,6 +54,8 @@ struct RankPlan {
     double bytes_per_token = 0;  // sent by this rank, all calls of a step together
   };
   std::vector<Collective> collectives;
+  // Of `pages` pages of each pool.
+  int64_t kv_bytes(std::span<const int64_t> pages, int64_t tokens_per_block) const;
   // Upper bound of what one step of `tokens` rows (this attention-DP group) and `context` positions needs besides
   // weights and KV.
   int64_t activation_bytes(int64_t tokens, int64_t context) const;

@@ -137,6 +137,14 @@ double call_activation(const MoeLayer& moe, int64_t hidden) {
 
 }  // namespace
 
+int64_t RankPlan::kv_bytes(std::span<const int64_t> pages, int64_t tokens_per_block) const {
+  CHECK_EQ(pages.size(), kv_pool_bytes_per_token.size());
+  int64_t bytes = 0;
+  for (size_t pool = 0; pool < pages.size(); ++pool)
+    bytes += pages[pool] * tokens_per_block * kv_pool_bytes_per_token[pool];
+  return bytes;
+}
+
 int64_t RankPlan::activation_bytes(int64_t tokens, int64_t context) const {
   int64_t call_tokens = tokens * call_homes;
   if (call_max_tokens > 0) call_tokens = std::min(call_tokens, call_max_tokens);

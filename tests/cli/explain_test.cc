@@ -54,6 +54,18 @@ TEST(Explain, JsonHasTheContractsKeys) {
   EXPECT_EQ(last["experts"]["7"], json::parse("[24, 25, 26, 27, 28, 29, 30, 31]"));
 }
 
+// Context-parallel ranks share the pages of a sequence; a window's layers keep fewer than the others.
+TEST(Explain, BytesOfTheCacheAreThoseOfItsPages) {
+  const json one = explain({"--kv-cache-max-tokens", "1024"}),
+             four = explain({"--kv-cache-max-tokens", "1024", "--cp", "4"});
+  ASSERT_EQ(four["ranks"].size(), 4u);
+  for (const json& rank : four["ranks"])
+    EXPECT_EQ(rank["kv_bytes"].get<int64_t>() * 4, one["ranks"][0]["kv_bytes"].get<int64_t>());
+  const json windowed =
+      explain({"--kv-cache-max-tokens", "2048", "--max-num-tokens", "64"}, "tests/golden/gpt_oss")["ranks"][0];
+  EXPECT_LT(windowed["kv_bytes"].get<int64_t>(), windowed["kv_bytes_per_token"].get<int64_t>() * 2048);
+}
+
 TEST(Explain, EveryExpertHasAHomeWhenTheyDoNotDivide) {
   const json object = explain({"--tp", "3", "--adp", "--ep", "3"});
   std::set<int> seen;

@@ -64,9 +64,9 @@ bool GroupScheduler::generating(const Sequence& sequence) {
 }
 
 bool GroupScheduler::ready(const Sequence& sequence) const {
-  const int64_t known = std::ssize(sequence.tokens) + sequence.expected_;
-  return generating(sequence) && sequence.scheduled_ < std::min(known, sequence.cache_tokens()) &&
-         sequence.expected_ <= (limits_.overlap ? 1 : 0);
+  const int64_t known = std::ssize(sequence.tokens);
+  return sequence.expected_ == 0 && generating(sequence) &&
+         sequence.scheduled_ < std::min(known, sequence.cache_tokens());
 }
 
 // A preempted sequence waits for the tokens that were still being sampled.
@@ -278,8 +278,7 @@ void GroupScheduler::add_row(Sequence& sequence, int64_t position, StepEntry& en
   Batch& batch = room.batch;
   const int64_t known = std::ssize(sequence.tokens), block = cache_.tokens_per_block();
   const auto row = static_cast<int32_t>(batch.tokens.size());
-  entry.input_pending = position >= known;
-  batch.tokens.push_back(entry.input_pending ? 0 : sequence.tokens[position]);
+  batch.tokens.push_back(sequence.tokens[position]);
   batch.positions.push_back(static_cast<int32_t>(position));
   for (int pool = 0; pool < cache_.pools(); ++pool) {
     const int64_t page = sequence.kv_.pages(pool)[position / block];
@@ -289,10 +288,9 @@ void GroupScheduler::add_row(Sequence& sequence, int64_t position, StepEntry& en
     if (position >= sequence.logits_from_) batch.logit_rows.push_back(row);
     return;
   }
-  if (position + 1 != known + sequence.expected_) return;
+  if (position + 1 != known) return;
   batch.logit_rows.push_back(row);
   entry.samples = true;
-  entry.sample = position + 1 - sequence.prompt_tokens;
   ++sequence.expected_;
 }
 

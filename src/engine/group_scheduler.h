@@ -2,8 +2,7 @@
 // GroupScheduler: what one attention-DP group runs in each step: generated tokens and prompts (whole or in chunks) together, within
 // max_num_tokens and max_batch_size. Continuous batching (Yu et al., Orca, OSDI 2022) over paged memory (Kwon et al., SOSP 2023).
 // Invariants:
-//   - a sequence is in one step at a time, except that consecutive chunks of a prompt may be in flight together, and that with `overlap` a
-//     sequence takes one more step while its last token is being sampled;
+//   - a sequence is in one step at a time, except that consecutive chunks of a prompt may be in flight together;
 //   - GUARANTEED_NO_EVICT: a sequence starts when all its pages are sure to be there; MAX_UTILIZATION: when those of what is known are,
 //     and then the lowest-ranked sequence outside the step gives way to a higher one, to start again later from what is still cached;
 //     STATIC_BATCH: as the first, once all that run have ended;
@@ -26,8 +25,7 @@ enum class ChunkPolicy : uint8_t { kFirstComeFirstServed, kEqualProgress, kForce
 
 struct SchedulerLimits {
   int groups = 1;                 // attention-DP groups of the replica
-  int pipeline = 1;               // stages: steps that can be computed at a time
-  bool overlap = false;           // plan one step more than that, before the tokens of its predecessor are known
+  int pipeline = 1;               // stages: steps in flight at most
   int64_t max_batch_size = 2048;  // sequences per group and step
   int64_t max_num_tokens = 8192;  // tokens per group and step
   int64_t max_seq_len = 0;
@@ -40,7 +38,6 @@ struct SchedulerLimits {
   AttentionDpConfig attention_dp{};
   bool priorities = false;  // waiting_queue_policy: priority; else first come, first served
 
-  int64_t steps_in_flight() const { return pipeline + (overlap ? 1 : 0); }
   int64_t most_running() const { return max_batch_size * pipeline; }
 };
 

@@ -99,7 +99,7 @@ void Scheduler::release(Sequence& sequence) {
 // --- steps
 
 std::optional<ScheduledStep> Scheduler::next() {
-  if (in_flight_ >= limits_.steps_in_flight()) return std::nullopt;
+  if (in_flight_ >= limits_.pipeline) return std::nullopt;
   place_waiting();
   std::vector<GroupWork> work;
   for (const GroupScheduler& group : groups_)

@@ -52,10 +52,7 @@ struct StepEntry {
   int64_t rows = 0;
   int64_t logits_begin = 0;  // index into Batch::logit_rows
   int64_t logits_count = 0;
-  bool samples = false;  // the step brings a token: the sequence's sample number `sample`
-  int64_t sample = 0;
-  bool input_pending =
-      false;  // the last row's token is sample number `sample - 1`, not known when the step was planned
+  bool samples = false;  // the step brings a token
 };
 
 struct ScheduledStep {

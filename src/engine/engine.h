@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "engine/engine_config.h"
+#include "engine/engine_stats.h"
 #include "engine/expert_balancer.h"
 #include "engine/kv_budget.h"
 #include "engine/live_request.h"
@@ -88,6 +89,7 @@ class Engine {
   // The same as one array [tokens, vocab] a prompt.
   std::vector<std::vector<float>> score(const std::vector<std::vector<int32_t>>& prompts);
 
+  EngineStats stats() const;     // of all replicas together; without waiting for a step
   StepStats step_stats() const;  // of all replicas together
   CacheUse cache_use() const;    // of all replicas together
   double prompt_tokens_per_second() const;

@@ -15,6 +15,16 @@ void add_to(std::vector<int64_t>& sum, const std::vector<int64_t>& terms) {
 
 }  // namespace
 
+EngineStats Engine::stats() const {
+  EngineStats stats{.steps = step_stats(), .cache = cache_use(), .requests = {}, .ranks = world_->stats()};
+  for (const auto& replica : replicas_) {
+    const RequestCounts counts = replica->request_counts();
+    stats.requests.running += counts.running;
+    stats.requests.waiting += counts.waiting;
+  }
+  return stats;
+}
+
 StepStats Engine::step_stats() const {
   StepStats sum;
   for (const auto& replica : replicas_) {
@@ -24,6 +34,8 @@ StepStats Engine::step_stats() const {
     sum.generated_tokens += stats.generated_tokens;
     sum.prompt_seconds += stats.prompt_seconds;
     sum.generation_seconds += stats.generation_seconds;
+    sum.planning_seconds += stats.planning_seconds;
+    sum.sampling_seconds += stats.sampling_seconds;
   }
   return sum;
 }
@@ -32,6 +44,7 @@ CacheUse Engine::cache_use() const {
   CacheUse sum;
   for (const auto& replica : replicas_) {
     const CacheUse use = replica->cache_use();
+    sum.total_pages += use.total_pages;
     sum.used_pages += use.used_pages;
     sum.cached_pages += use.cached_pages;
     sum.preemptions += use.preemptions;

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <future>
 #include <numeric>
 
@@ -148,6 +149,30 @@ TEST_P(EngineLayouts, EveryRequestGetsItsOwnCount) {
     for (const auto& prompt : prompts) sum += std::ssize(prompt);
     return sum;
   }());
+}
+
+TEST_P(EngineLayouts, TellsWhereTheTimeOfEachRankWent) {
+  Faults faults;
+  const EngineConfig layout = config();
+  Engine engine(kModel, layout, counting(layout, faults));
+  const auto begin = std::chrono::steady_clock::now();
+  engine.generate(std::vector<std::vector<int32_t>>(8, counting_from(100, 30)), {.max_tokens = 10});
+  const EngineStats stats = engine.stats();
+  const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - begin;
+  EXPECT_GE(stats.steps.steps, 10 * layout.data_parallel_size);
+  EXPECT_GT(stats.steps.planning_seconds, 0.0);
+  EXPECT_GT(stats.steps.sampling_seconds, 0.0);
+  EXPECT_GT(stats.cache.total_pages, 0);
+  ASSERT_EQ(std::ssize(stats.ranks), engine.mesh().world_size());
+  for (const RankStats& rank : stats.ranks) {
+    EXPECT_GT(rank.steps, 0);
+    EXPECT_GT(rank.compute_seconds, 0.0);
+    const bool staged = layout.pipeline_parallel_size > 1;
+    EXPECT_EQ(rank.stage_seconds > 0.0, staged);
+    EXPECT_LE(rank.busy_seconds() + rank.stage_seconds + rank.idle_seconds, wall.count());
+    EXPECT_GE(rank.bubble(), 0.0);
+    EXPECT_LT(rank.bubble(), 1.0);
+  }
 }
 
 TEST_P(EngineLayouts, ScoringGivesEveryRow) {

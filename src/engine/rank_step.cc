@@ -26,17 +26,22 @@ void compute(RankState& state, const StepTask& task) {
   if (leader) task.sink->on_done(task, state.at.attn_dp);
 }
 
-}  // namespace
-
-void run_step(RankState& state, const StepTask& task) {
-  compute(state, task);
-  if (!task.experts) return;
+void go_on_with_copies(RankState& state, const StepTask& task) {
   const StepPlan& plan = task.step.plan;
   const CopyReport copies = plan.experts ? state.model->copy_experts(*plan.experts) : CopyReport{};
   task.experts->report({.rank = state.rank - task.first_rank,
                         .step = plan.step,
                         .totals = state.model->expert_picks(),
                         .copies = copies});
+}
+
+}  // namespace
+
+void run_step(RankState& state, const StepTask& task) {
+  state.meter->begin_step(task.busy_since);
+  compute(state, task);
+  if (task.experts) go_on_with_copies(state, task);
+  state.meter->end_step();
 }
 
 }  // namespace shoal

@@ -21,6 +21,7 @@ struct StepTask {
   StepSink* sink = nullptr;
   std::shared_ptr<ExpertBalancer> experts;      // of a model with routed experts: hears of every step
   int first_rank = 0;                           // of the replica
+  RankMeter::Clock::time_point busy_since;      // since when the replica has had steps in flight
   std::vector<std::shared_ptr<void>> requests;  // keeps the entries' sequences alive
 };
 

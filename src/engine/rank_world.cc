@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "comm/thread/thread_world.h"
+#include "comm/timed_comm.h"
 
 namespace shoal {
 namespace {
@@ -37,7 +38,10 @@ RankWorld::RankWorld(RankWorldSetup setup) : setup_(std::move(setup)) {
   options.timeout = std::chrono::milliseconds(static_cast<int64_t>(setup_.comm_timeout_s * 1000.0));
   options.busy_threads = ranks * setup_.backend.threads;
   comms_ = std::make_unique<ThreadWorld>(ranks, options);
-  for (int rank = 0; rank < ranks; ++rank) jobs_.push_back(std::make_unique<Mailbox<Job>>());
+  for (int rank = 0; rank < ranks; ++rank) {
+    jobs_.push_back(std::make_unique<Mailbox<Job>>());
+    meters_.push_back(std::make_unique<RankMeter>());
+  }
   for (int rank = 0; rank < ranks; ++rank) threads_.emplace_back([this, rank] { run(rank); });
   try {
     on_all([this](RankState& state) { build(state); });
@@ -79,8 +83,10 @@ void RankWorld::build(RankState& state) {
   BackendOptions options = setup_.backend;
   options.cores = setup_.cores[state.rank];
   state.backend = make_backend(options);
+  state.meter = meters_[state.rank].get();
   const auto group = [&](Axis axis, const char* name) {
-    return comms_->group(mesh.group(axis, state.rank), state.rank, name);
+    return std::make_unique<TimedComm>(comms_->group(mesh.group(axis, state.rank), state.rank, name),
+                                       axis == Axis::kPp ? state.meter->stage : state.meter->communication);
   };
   state.attn = group(Axis::kAttn, "attn");
   state.cp = group(Axis::kCp, "cp");
@@ -107,6 +113,13 @@ void RankWorld::on_all(const Job& job) {
   } catch (...) {
   }
   throw EngineFailure(*failure_);
+}
+
+std::vector<RankStats> RankWorld::stats() const {
+  std::vector<RankStats> stats;
+  for (int rank = 0; rank < std::ssize(meters_); ++rank)
+    stats.push_back(meters_[rank]->stats(rank, setup_.mesh.at(rank)));
+  return stats;
 }
 
 void RankWorld::when_failed(std::function<void(const std::string&)> listener) {

@@ -20,6 +20,7 @@
 #include "backend/factory.h"
 #include "comm/comm.h"
 #include "engine/mailbox.h"
+#include "engine/rank_meter.h"
 #include "engine/stage_model.h"
 #include "parallel/mesh.h"
 
@@ -43,6 +44,7 @@ struct RankState {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Comm> attn, cp, ffn_tp, moe, pp;
   std::unique_ptr<StageModel> model;
+  RankMeter* meter = nullptr;  // the world's
 };
 
 struct RankWorldSetup {
@@ -70,6 +72,9 @@ class RankWorld {
   // Runs `job` on every rank and waits. Throws the world's failure: the user's Error as it is, anything else as EngineFailure.
   void on_all(const Job& job);
 
+  // Of every rank; thread-safe.
+  std::vector<RankStats> stats() const;
+
   // Called once, on the failing rank's thread, after the failure is known. Returns when no earlier listener runs any more.
   void when_failed(std::function<void(const std::string&)> listener);
   // "rank 3 (dp 0, pp 1, tp 1): ..." of the first failure.
@@ -85,6 +90,7 @@ class RankWorld {
 
   RankWorldSetup setup_;
   std::unique_ptr<ThreadWorld> comms_;
+  std::vector<std::unique_ptr<RankMeter>> meters_;
   std::vector<std::unique_ptr<Mailbox<Job>>> jobs_;
   mutable std::mutex mutex_;
   std::optional<std::string> failure_;

@@ -9,6 +9,10 @@ namespace {
 
 LiveRequest& request_of(const StepEntry& entry) { return *static_cast<LiveRequest*>(entry.sequence); }
 
+int64_t nanoseconds(std::chrono::steady_clock::duration time) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(time).count();
+}
+
 }  // namespace
 
 Replica::Replica(RankWorld& world, int index, const SchedulerLimits& limits, std::shared_ptr<ExpertBalancer> experts)
@@ -57,8 +61,12 @@ void Replica::fail(const std::string& reason) {
 }
 
 StepStats Replica::stats() const {
+  constexpr double kNanosecond = 1e-9;
   const std::lock_guard lock(mutex_);
-  return stats_;
+  StepStats stats = stats_;
+  stats.planning_seconds = static_cast<double>(planning_ns_) * kNanosecond;
+  stats.sampling_seconds = static_cast<double>(sampling_ns_) * kNanosecond;
+  return stats;
 }
 
 CacheUse Replica::cache_use() const {
@@ -66,9 +74,15 @@ CacheUse Replica::cache_use() const {
   return cache_use_;
 }
 
+RequestCounts Replica::request_counts() const {
+  const std::lock_guard lock(mutex_);
+  return request_counts_;
+}
+
 // --- on the ranks' threads
 
 void Replica::on_logits(const StepTask& task, int group, std::span<const float> logits) {
+  const Clock::time_point begin = Clock::now();
   const size_t rows = task.step.plan.groups[group].logit_rows.size();
   const size_t vocab = logits.size() / rows;
   for (const StepEntry& entry : task.step.entries[group]) {
@@ -88,6 +102,7 @@ void Replica::on_logits(const StepTask& task, int group, std::span<const float> 
       request.score_error = error.what();
     }
   }
+  sampling_ns_ += nanoseconds(Clock::now() - begin);
 }
 
 void Replica::on_done(const StepTask& task, int) {
@@ -100,6 +115,7 @@ void Replica::on_done(const StepTask& task, int) {
 
 void Replica::run() {
   while (take_events()) {
+    const Clock::time_point begin = Clock::now();
     while (oldest_is_done()) {  // one at a time, so that what is decided never depends on how many are done by now
       complete_oldest();
       finish_cancelled();
@@ -107,7 +123,8 @@ void Replica::run() {
     }
     finish_cancelled();
     start_steps();
-    note_cache();
+    note_state();
+    planning_ns_ += nanoseconds(Clock::now() - begin);
   }
   fail_all();
 }
@@ -167,7 +184,10 @@ void Replica::launch(ScheduledStep step) {
   task->first_rank = index_ * ranks;
   if (experts_) task->step.plan.experts = experts_->next_step(task->step.plan.step);
   const auto ranks_left = std::make_shared<std::latch>(ranks);
-  in_flight_.push_back({.task = task, .ranks_left = ranks_left, .launched = Clock::now()});
+  const Clock::time_point now = Clock::now();
+  if (in_flight_.empty()) busy_since_ = now;
+  task->busy_since = busy_since_;
+  in_flight_.push_back({.task = task, .ranks_left = ranks_left, .launched = now});
   for (int rank = index_ * ranks; rank < (index_ + 1) * ranks; ++rank)
     world_.post(rank, [task, ticket = count_down_at_end(ranks_left)](RankState& state) { run_step(state, *task); });
 }
@@ -197,13 +217,16 @@ void Replica::count(const InFlight& done) {
   }
 }
 
-void Replica::note_cache() {
-  const CacheUse use{.used_pages = scheduler_.used_pages(),
+void Replica::note_state() {
+  const CacheUse use{.total_pages = scheduler_.total_pages(),
+                     .used_pages = scheduler_.used_pages(),
                      .cached_pages = scheduler_.cached_pages(),
                      .preemptions = scheduler_.preemptions(),
                      .stats = scheduler_.cache_stats()};
+  const RequestCounts counts{.running = scheduler_.running(), .waiting = scheduler_.waiting()};
   const std::lock_guard lock(mutex_);
   cache_use_ = use;
+  request_counts_ = counts;
 }
 
 void Replica::settle(LiveRequest& request, const StepEntry& entry) {
@@ -256,7 +279,7 @@ void Replica::finish(LiveRequest& request, FinishReason reason, const std::strin
   const auto node = requests_.extract(request.id);  // keeps it alive to the end of this function
   if (!request.cancelled) scheduler_.release(request);
   load_tokens_ -= request.prompt_tokens + request.max_tokens;
-  note_cache();
+  note_state();
   request.result.finish_reason = reason;
   request.result.error = error;
   request.result.cached_tokens = std::min(request.reused_tokens(), request.prompt_tokens);

@@ -18,29 +18,13 @@
 #include <thread>
 #include <vector>
 
+#include "engine/engine_stats.h"
 #include "engine/live_request.h"
 #include "engine/rank_step.h"
 #include "engine/rank_world.h"
 #include "engine/scheduler.h"
 
 namespace shoal {
-
-// Since the start. A step with prompt rows counts as prompt time, any other as generation time.
-struct StepStats {
-  int64_t steps = 0;
-  int64_t prompt_tokens = 0;
-  int64_t generated_tokens = 0;  // inputs of generation-only steps
-  double prompt_seconds = 0;
-  double generation_seconds = 0;
-};
-
-// Pages of the KV cache, over all pools, attention-DP groups and context-parallel ranks.
-struct CacheUse {
-  int64_t used_pages = 0;    // by requests that run
-  int64_t cached_pages = 0;  // kept for requests to come
-  int64_t preemptions = 0;
-  KvCacheStats stats;
-};
 
 class Replica : private StepSink {
  public:
@@ -57,7 +41,9 @@ class Replica : private StepSink {
 
   int64_t load_tokens() const { return load_tokens_; }
   StepStats stats() const;
-  CacheUse cache_use() const;  // as of the last step that was planned or settled
+  // As of the last step that was planned or settled.
+  CacheUse cache_use() const;
+  RequestCounts request_counts() const;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -82,7 +68,7 @@ class Replica : private StepSink {
   void finish_cancelled();
   void fail_all();
   void count(const InFlight& done);
-  void note_cache();
+  void note_state();
 
   RankWorld& world_;
   int index_;
@@ -93,7 +79,9 @@ class Replica : private StepSink {
   std::deque<InFlight> in_flight_;                             // the thread's
   std::vector<uint64_t> cancelling_;                           // the thread's
   Clock::time_point last_completion_;                          // the thread's
+  Clock::time_point busy_since_;                               // the thread's: of the steps in flight
   std::atomic<int64_t> load_tokens_{0};
+  std::atomic<int64_t> sampling_ns_{0}, planning_ns_{0};
 
   mutable std::mutex mutex_;  // for what follows
   std::condition_variable event_;
@@ -104,6 +92,7 @@ class Replica : private StepSink {
   bool stopping_ = false;
   StepStats stats_;
   CacheUse cache_use_;
+  RequestCounts request_counts_;
 
   std::thread thread_;
 };

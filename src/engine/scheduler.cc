@@ -127,6 +127,12 @@ void Scheduler::complete(const ScheduledStep& step) {
 
 // --- counts
 
+int64_t Scheduler::total_pages() const {
+  int64_t sum = 0;
+  for (const GroupScheduler& group : groups_) sum += group.cache().total_pages();
+  return sum;
+}
+
 int64_t Scheduler::used_pages() const {
   int64_t sum = 0;
   for (const GroupScheduler& group : groups_) sum += group.cache().used_pages();

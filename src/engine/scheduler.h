@@ -32,6 +32,7 @@ class Scheduler {
   // Forgets a finished or cancelled sequence; steps in flight may still compute it.
   void release(Sequence& sequence);
 
+  int64_t total_pages() const;
   int64_t used_pages() const;
   int64_t cached_pages() const;
   int64_t load_tokens() const;  // of all requests that are not released

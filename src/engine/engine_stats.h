@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the engine tells about its work, all of it counted since the start unless said otherwise. Values only; Engine::stats() fills them
+// in without waiting for a step.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cache/kv_cache.h"
+#include "parallel/mesh.h"
+
+namespace shoal {
+
+// A step with prompt rows counts as prompt time, any other as generation time.
+struct StepStats {
+  int64_t steps = 0;
+  int64_t prompt_tokens = 0;
+  int64_t generated_tokens = 0;  // inputs of generation-only steps
+  double prompt_seconds = 0;
+  double generation_seconds = 0;
+  double planning_seconds = 0;  // of the thread that plans: the scheduler, what ends a step, and callbacks
+  double sampling_seconds = 0;  // of the ranks that sample
+};
+
+// Pages of the KV cache, over all pools, attention-DP groups and context-parallel ranks.
+struct CacheUse {
+  int64_t total_pages = 0;
+  int64_t used_pages = 0;    // by requests that run
+  int64_t cached_pages = 0;  // kept for requests to come
+  int64_t preemptions = 0;
+  KvCacheStats stats;
+};
+
+// Requests now.
+struct RequestCounts {
+  int64_t running = 0;
+  int64_t waiting = 0;
+};
+
+// Where a rank's time went while there were steps to run. The four add up to it.
+struct RankStats {
+  int rank = 0;
+  Coordinates at;
+  int64_t steps = 0;
+  double compute_seconds = 0;
+  double communication_seconds = 0;  // in collectives, waiting for slower ranks included
+  double stage_seconds = 0;          // waiting for the previous stage's output, or handing it on
+  double idle_seconds = 0;           // waiting for the next step to be planned, or for tokens that it needs
+
+  double busy_seconds() const { return compute_seconds + communication_seconds; }
+  // Share of the time in which the rank had nothing to work on: the pipeline's bubble, and the gaps between steps.
+  double bubble() const {
+    const double all = busy_seconds() + stage_seconds + idle_seconds;
+    return all > 0 ? (stage_seconds + idle_seconds) / all : 0.0;
+  }
+};
+
+struct EngineStats {
+  StepStats steps;
+  CacheUse cache;
+  RequestCounts requests;
+  std::vector<RankStats> ranks;  // by rank of the world
+};
+
+}  // namespace shoal

@@ -82,7 +82,7 @@ void one_request(benchmark::State& state, const bench::ModelShape& shape) {
   Served served(shape, {1, state.range(0)});
   served.request();
   std::vector<double> prefill, token, of_dot, of_read;
-  bench::Peaks before = bench::measure_peaks(cores());
+  bench::Peaks before = bench::measure_peaks(static_cast<int>(state.range(0)));
   for (auto _ : state) {
     const Served::Times times = served.request();
     const bench::Peaks after = bench::measure_peaks(static_cast<int>(state.range(0)));

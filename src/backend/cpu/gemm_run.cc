@@ -117,8 +117,8 @@ PackedRows GemmRunner::pack(const RowSource& x, const PackedMatrix& w) const {
     CHECK(!x.index);
     return {.memory = nullptr, .data = reinterpret_cast<const uint32_t*>(x.data), .stride = x.stride};
   }
-  // Rows start in different cache sets, whatever their length.
-  const int64_t stride = (w.activation_words() + 15) / 16 * 16 + 16;
+  // The strips of consecutive rows lie in different cache sets, whatever the length of rows.
+  const int64_t stride = (w.activation_words() + 127) / 128 * 128 + 144;
   PackedRows packed{
       .memory = allocator.allocate(sizeof(uint32_t) * static_cast<size_t>(std::max<int64_t>(stride * x.rows, 1))),
       .data = nullptr,

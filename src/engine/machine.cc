@@ -8,9 +8,11 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <optional>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 namespace shoal {
 namespace {
@@ -37,15 +39,46 @@ std::optional<int64_t> read_field(const fs::path& file, const std::string& key) 
   return std::nullopt;
 }
 
-std::vector<int> allowed_cores() {
-  std::vector<int> cores;
+std::vector<int> allowed_ids() {
+  std::vector<int> ids;
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0)
-    for (int core = 0; core < CPU_SETSIZE; ++core)
-      if (CPU_ISSET(core, &set)) cores.push_back(core);
-  if (cores.empty())  // more cores than cpu_set_t holds
-    for (int core = 0; core < static_cast<int>(std::thread::hardware_concurrency()); ++core) cores.push_back(core);
-  if (cores.empty()) cores.push_back(0);
+    for (int id = 0; id < CPU_SETSIZE; ++id)
+      if (CPU_ISSET(id, &set)) ids.push_back(id);
+  if (ids.empty())  // more than cpu_set_t holds
+    for (int id = 0; id < static_cast<int>(std::thread::hardware_concurrency()); ++id) ids.push_back(id);
+  if (ids.empty()) ids.push_back(0);
+  return ids;
+}
+
+// A list such as "0-3,8"; empty if the file is absent.
+std::vector<int> read_list(const fs::path& file) {
+  std::vector<int> ids;
+  std::ifstream in(file);
+  for (std::string range; std::getline(in, range, ',');) {
+    std::istringstream ends(range);
+    int first = 0;
+    if (!(ends >> first)) continue;
+    int last = first;
+    if (char dash = 0; ends >> dash) ends >> last;
+    for (int id = first; id <= last; ++id) ids.push_back(id);
+  }
+  return ids;
+}
+
+std::vector<Core> describe_cores(const std::vector<int>& ids, const fs::path& root) {
+  std::vector<Core> cores;
+  for (const int id : ids) {
+    const auto siblings =
+        read_list(root / fmt::format("sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", id));
+    const auto earlier = [&](int other) { return other < id && std::binary_search(ids.begin(), ids.end(), other); };
+    cores.push_back({.id = id, .sibling = static_cast<int>(std::count_if(siblings.begin(), siblings.end(), earlier))});
+  }
+  for (const int node : read_list(root / "sys/devices/system/node/online")) {
+    const auto of_node = read_list(root / fmt::format("sys/devices/system/node/node{}/cpulist", node));
+    for (Core& core : cores)
+      if (std::find(of_node.begin(), of_node.end(), core.id) != of_node.end()) core.node = node;
+  }
   return cores;
 }
 
@@ -86,7 +119,8 @@ void limit_memory(Machine& machine, const fs::path& root) {
 }
 
 void limit_cores(Machine& machine, const fs::path& root) {
-  machine.usable_cores = static_cast<int>(machine.cores.size());
+  machine.usable_cores = static_cast<int>(
+      std::count_if(machine.cores.begin(), machine.cores.end(), [](const Core& core) { return core.sibling == 0; }));
   for (const fs::path& group : control_groups(root, "cpu")) {
     int64_t quota = -1, period = 0;
     if (std::ifstream unified(group / "cpu.max"); unified) {
@@ -97,28 +131,51 @@ void limit_cores(Machine& machine, const fs::path& root) {
     }
     if (quota <= 0 || period <= 0) continue;
     const int whole = static_cast<int>((quota + period - 1) / period);
+    machine.has_quota |= whole < static_cast<int>(machine.cores.size());
     machine.usable_cores = std::min(machine.usable_cores, std::max(1, whole));
   }
 }
 
+using CoreLists = std::vector<std::vector<int>>;
+
+// Ids of cores by (sibling, node), each list in ascending order.
+CoreLists group_cores(const std::vector<Core>& cores) {
+  std::map<std::pair<int, int>, std::vector<int>> groups;
+  for (const Core& core : cores) groups[{core.sibling, core.node}].push_back(core.id);
+  CoreLists lists;
+  for (auto& [place, ids] : groups) lists.push_back(std::move(ids));
+  return lists;
+}
+
+void take(std::vector<int>& from, size_t count, std::vector<int>& to) {
+  const auto end = from.begin() + static_cast<std::ptrdiff_t>(std::min(count, from.size()));
+  to.insert(to.end(), from.begin(), end);
+  from.erase(from.begin(), end);
+}
+
 }  // namespace
 
-Machine read_machine(const fs::path& root) {
+Machine read_machine(const std::filesystem::path& root) {
   Machine machine;
-  machine.cores = allowed_cores();
+  machine.cores = describe_cores(allowed_ids(), root);
   limit_cores(machine, root);
   limit_memory(machine, root);
   return machine;
 }
 
-std::vector<std::vector<int>> pinned_cores(const Machine& machine, int ranks, int threads_per_rank) {
-  std::vector<std::vector<int>> result(ranks);
+CoreLists pinned_cores(const Machine& machine, int ranks, int threads_per_rank) {
+  CoreLists result(ranks);
   // Under a quota the kernel chooses better than we could.
-  if (machine.usable_cores < static_cast<int>(machine.cores.size())) return result;
-  if (static_cast<int64_t>(ranks) * threads_per_rank > machine.usable_cores) return result;
-  for (int rank = 0; rank < ranks; ++rank) {
-    const auto first = machine.cores.begin() + static_cast<std::ptrdiff_t>(rank) * threads_per_rank;
-    result[rank].assign(first, first + threads_per_rank);
+  if (machine.has_quota || static_cast<int64_t>(ranks) * threads_per_rank > std::ssize(machine.cores)) return result;
+  const auto threads = static_cast<size_t>(threads_per_rank);
+  CoreLists free = group_cores(machine.cores);
+  for (std::vector<int>& rank : result) {
+    const auto whole = std::find_if(free.begin(), free.end(), [&](const auto& ids) { return ids.size() >= threads; });
+    if (whole != free.end()) {
+      take(*whole, threads, rank);
+    } else {
+      for (std::vector<int>& ids : free) take(ids, threads - rank.size(), rank);
+    }
   }
   return result;
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 
 namespace shoal {
@@ -36,6 +37,7 @@ TEST(Machine, HostMemoryWithoutControlGroups) {
   EXPECT_EQ(machine.available_bytes, int64_t{2000000} * 1024);
   EXPECT_EQ(machine.memory_limit, "the host");
   EXPECT_EQ(machine.usable_cores, static_cast<int>(machine.cores.size()));
+  EXPECT_FALSE(machine.has_quota);
 }
 
 TEST(Machine, TightestParentGroupCounts) {
@@ -68,12 +70,57 @@ TEST(Machine, OldControlGroups) {
 
 TEST(Machine, PinsOnlyWhereEveryThreadHasACore) {
   Machine machine;
-  machine.cores = {0, 2, 4, 6};
-  machine.usable_cores = 4;
+  machine.cores = {{.id = 0}, {.id = 2}, {.id = 4}, {.id = 6}};
   EXPECT_EQ(pinned_cores(machine, 2, 2), (std::vector<std::vector<int>>{{0, 2}, {4, 6}}));
   EXPECT_EQ(pinned_cores(machine, 3, 2), (std::vector<std::vector<int>>{{}, {}, {}}));
-  machine.usable_cores = 3;  // under a quota
+  machine.has_quota = true;
   EXPECT_EQ(pinned_cores(machine, 1, 1), (std::vector<std::vector<int>>{{}}));
+}
+
+// Two nodes of three physical cores with two threads each, numbered as Linux does: 0 to 5 first threads, 6 to 11 second ones.
+Machine two_nodes() {
+  Machine machine;
+  for (int id = 0; id < 12; ++id) machine.cores.push_back({.id = id, .node = id % 6 / 3, .sibling = id / 6});
+  return machine;
+}
+
+TEST(Machine, RanksStayOnOneNodeAndOnPhysicalCoresFirst) {
+  using Lists = std::vector<std::vector<int>>;
+  EXPECT_EQ(pinned_cores(two_nodes(), 2, 3), (Lists{{0, 1, 2}, {3, 4, 5}}));
+  EXPECT_EQ(pinned_cores(two_nodes(), 2, 2), (Lists{{0, 1}, {3, 4}}));
+  EXPECT_EQ(pinned_cores(two_nodes(), 3, 2), (Lists{{0, 1}, {3, 4}, {6, 7}}));
+  EXPECT_EQ(pinned_cores(two_nodes(), 1, 6), (Lists{{0, 1, 2, 3, 4, 5}}));
+  EXPECT_EQ(pinned_cores(two_nodes(), 4, 1), (Lists{{0}, {1}, {2}, {3}}));
+}
+
+TEST(Machine, EveryCoreIsGivenOnceAtMost) {
+  for (int threads = 1; threads <= 12; ++threads) {
+    std::vector<int> given;
+    for (const std::vector<int>& rank : pinned_cores(two_nodes(), 12 / threads, threads)) {
+      EXPECT_EQ(rank.size(), static_cast<size_t>(threads));
+      given.insert(given.end(), rank.begin(), rank.end());
+    }
+    std::sort(given.begin(), given.end());
+    EXPECT_EQ(std::adjacent_find(given.begin(), given.end()), given.end());
+  }
+}
+
+// The cores themselves are this process's; what is told of them is made up.
+TEST(Machine, ReadsNodesAndSiblings) {
+  const std::vector<Core> cores = read_machine().cores;
+  if (cores.size() < 2) GTEST_SKIP() << "one core only";
+  const int first = cores[0].id, second = cores[1].id;
+  const std::string pair = std::to_string(first) + "," + std::to_string(second) + "\n";
+  const std::string topology = "/topology/thread_siblings_list", cpu = "sys/devices/system/cpu/cpu";
+  const Machine machine = FakeRoot()
+                              .file(cpu + std::to_string(first) + topology, pair)
+                              .file(cpu + std::to_string(second) + topology, pair)
+                              .file("sys/devices/system/node/online", "0-1\n")
+                              .file("sys/devices/system/node/node1/cpulist", pair)
+                              .read();
+  EXPECT_EQ(machine.cores[0], (Core{.id = first, .node = 1, .sibling = 0}));
+  EXPECT_EQ(machine.cores[1], (Core{.id = second, .node = 1, .sibling = 1}));
+  EXPECT_EQ(machine.usable_cores, static_cast<int>(cores.size()) - 1);
 }
 
 }  // namespace

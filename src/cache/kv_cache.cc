@@ -215,6 +215,7 @@ std::optional<int64_t> KvCache::start(KvSequence& sequence, const KvStart& start
       promised_[pool] += sequence.guaranteed_[pool];
     }
   }
+  stats_.queried_tokens += std::ssize(start.tokens);
   stats_.reused_tokens += reused;
   return reused;
 }

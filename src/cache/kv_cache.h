@@ -50,6 +50,7 @@ struct KvStart {
 };
 
 struct KvCacheStats {
+  int64_t queried_tokens = 0;  // of sequences that started: known tokens, of which `reused_tokens` were found
   int64_t reused_tokens = 0;
   int64_t computed_tokens = 0;
   int64_t evicted_pages = 0;

@@ -141,6 +141,7 @@ void Engine::plan(const EngineHooks& hooks) {
   }
   world_ = std::make_unique<RankWorld>(std::move(world));
   info_.plans.resize(ranks);
+  info_.expert_bytes.resize(ranks);
   world_->on_all([&](RankState& state) {
     info_.plans[state.rank] = state.model->plan();
     if (state.rank == 0) info_.backend = state.backend->name();
@@ -191,11 +192,14 @@ void Engine::start_balancers() {
     ExpertShelf& shelf = shelves[state.at.dp];
     const int rank = state.rank % mesh.replica_size();
     shelf.room[rank] = state.model->expert_room();
+    for (const ExpertWeights& room : shelf.room[rank]) info_.expert_bytes[state.rank] += room.bytes();
     for (const auto& [layer, picks] : state.model->expert_picks()) {
       ExpertShelf::Layer& held = shelf.layers[layer];
       held.placement = state.model->placement(layer);
-      for (int64_t slot = 0; slot < held.placement->slots_per_rank(); ++slot)
+      for (int64_t slot = 0; slot < held.placement->slots_per_rank(); ++slot) {
         held.slots[rank].push_back(state.model->expert_weights(layer, slot));
+        info_.expert_bytes[state.rank] += held.slots[rank].back().bytes();
+      }
     }
   });
   BalancerSettings settings;

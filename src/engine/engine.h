@@ -46,8 +46,9 @@ struct EngineInfo {
   bool pinned = false;
   KvSizes kv;
   int64_t max_seq_len = 0;
-  std::vector<RankPlan> plans;       // by rank
-  std::vector<std::string> notices;  // for the user, one line each
+  std::vector<RankPlan> plans;        // by rank
+  std::vector<int64_t> expert_bytes;  // by rank: of its slots and the room beside them
+  std::vector<std::string> notices;   // for the user, one line each
 };
 
 // Routed (token, pick) pairs since the start.
@@ -104,6 +105,7 @@ class Engine {
   int64_t write_expert_statistics();
   // Placement, recent loads and moves of each replica; empty for a model without routed experts.
   std::vector<ExpertStatus> expert_status() const;
+  std::vector<ExpertStatus> expert_status_without_steps() const;  // at a cost that does not grow with time
 
  private:
   struct Waiter;

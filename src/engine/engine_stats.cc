@@ -32,6 +32,8 @@ StepStats Engine::step_stats() const {
     sum.steps += stats.steps;
     sum.prompt_tokens += stats.prompt_tokens;
     sum.generated_tokens += stats.generated_tokens;
+    sum.tokens += stats.tokens;
+    for (size_t i = 0; i < sum.by_tokens.size(); ++i) sum.by_tokens[i] += stats.by_tokens[i];
     sum.prompt_seconds += stats.prompt_seconds;
     sum.generation_seconds += stats.generation_seconds;
     sum.planning_seconds += stats.planning_seconds;
@@ -48,6 +50,7 @@ CacheUse Engine::cache_use() const {
     sum.used_pages += use.used_pages;
     sum.cached_pages += use.cached_pages;
     sum.preemptions += use.preemptions;
+    sum.stats.queried_tokens += use.stats.queried_tokens;
     sum.stats.reused_tokens += use.stats.reused_tokens;
     sum.stats.computed_tokens += use.stats.computed_tokens;
     sum.stats.evicted_pages += use.stats.evicted_pages;
@@ -96,6 +99,12 @@ int64_t Engine::write_expert_statistics() {
 std::vector<ExpertStatus> Engine::expert_status() const {
   std::vector<ExpertStatus> status;
   for (const auto& balancer : balancers_) status.push_back(balancer->status());
+  return status;
+}
+
+std::vector<ExpertStatus> Engine::expert_status_without_steps() const {
+  std::vector<ExpertStatus> status;
+  for (const auto& balancer : balancers_) status.push_back(balancer->status_without_steps());
   return status;
 }
 

@@ -65,15 +65,25 @@ void ExpertBalancer::report(const RankReport& report) {
   if (const auto flips = flips_.extract(record->step)) record->flips = flips.mapped();
   step_seconds_ = step_seconds_ == 0 ? record->seconds : 0.9 * step_seconds_ + 0.1 * record->seconds;
   status_.longest_wait_ms = std::max(status_.longest_wait_ms, 1e3 * record->wait_seconds);
-  status_.steps.push_back(*record);
-  if (status_.steps.size() > kStepsKept) status_.steps.pop_front();
+  status_.wait_seconds += record->wait_seconds;
+  steps_.push_back(*record);
+  if (steps_.size() > kStepsKept) steps_.pop_front();
   if (settings_.online) wake_.notify_one();
 }
 
 ExpertStatus ExpertBalancer::status() const {
+  ExpertStatus status = status_without_steps();
+  const std::lock_guard lock(mutex_);
+  status.steps = steps_;
+  return status;
+}
+
+ExpertStatus ExpertBalancer::status_without_steps() const {
   const std::lock_guard lock(mutex_);
   ExpertStatus status = status_;
+  status.online = settings_.online;
   status.by_expert = meter_.recent();
+  status.picks_by_ep_rank = meter_.picks_by_rank();
   status.by_ep_rank = meter_.recent_by_rank();
   for (const auto& [layer, placement] : placements_)
     for (int32_t slot = 0; slot < placement->slots(); ++slot)

@@ -28,14 +28,17 @@ struct BalancerSettings {
 
 // As of now, of one replica.
 struct ExpertStatus {
-  std::map<int64_t, std::vector<int32_t>> slots;      // layer -> expert of each slot
-  std::map<int64_t, std::vector<double>> by_expert;   // recent loads
-  std::map<int64_t, std::vector<double>> by_ep_rank;  // recent picks that each computed
+  std::map<int64_t, std::vector<int32_t>> slots;             // layer -> expert of each slot
+  std::map<int64_t, std::vector<double>> by_expert;          // recent loads
+  std::map<int64_t, std::vector<double>> by_ep_rank;         // recent picks that each computed
+  std::map<int64_t, std::vector<int64_t>> picks_by_ep_rank;  // since the start
+  bool online = false;                                       // experts move
   MoveCounts moves;
   int64_t plans = 0;             // layers looked at
   double planning_seconds = 0;   // of the thread that plans
   double counting_seconds = 0;   // of all ranks together, for loads and statistics
   double longest_wait_ms = 0;    // of a step for copies
+  double wait_seconds = 0;       // of all steps, for copies
   std::deque<StepRecord> steps;  // the last ones
 };
 
@@ -50,6 +53,7 @@ class ExpertBalancer {
   void report(const RankReport& report);
   // Any thread.
   ExpertStatus status() const;
+  ExpertStatus status_without_steps() const;  // at a cost that does not grow with them
   // Counts of steps begin <= i < end are kept until they are taken (ExpertMeter).
   void record(int64_t begin, int64_t end);
   std::vector<ExpertMeter::Counts> take_recorded();
@@ -82,6 +86,7 @@ class ExpertBalancer {
   double step_seconds_ = 0, copy_rate_ = 4e9;  // measured, smoothed; bytes a second
   Clock::time_point last_step_;
   ExpertStatus status_;  // without what is made on demand
+  std::deque<StepRecord> steps_;
   bool stopping_ = false;
 
   std::thread planner_;

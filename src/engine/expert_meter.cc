@@ -73,6 +73,9 @@ void ExpertMeter::finish(Pending& pending) {
     const int64_t picks = std::accumulate(by_expert.begin(), by_expert.end(), int64_t{0});
     record.picks += picks;
     picks_[layer] += picks;
+    std::vector<int64_t>& all_by_rank = picks_by_rank_[layer];
+    all_by_rank.resize(by_rank.size());
+    for (size_t rank = 0; rank < by_rank.size(); ++rank) all_by_rank[rank] += by_rank[rank];
     record.heaviest_picks += static_cast<double>(*std::max_element(by_rank.begin(), by_rank.end()));
     record.mean_picks += static_cast<double>(std::accumulate(by_rank.begin(), by_rank.end(), int64_t{0})) /
                          static_cast<double>(by_rank.size());

@@ -49,6 +49,8 @@ class ExpertMeter {
   const std::map<int64_t, std::vector<double>>& recent() const { return recent_; }
   // Picks of a layer since the start.
   int64_t picks(int64_t layer) const;
+  // The same since the start, by EP rank that computed them.
+  const std::map<int64_t, std::vector<int64_t>>& picks_by_rank() const { return picks_by_rank_; }
   // By EP rank, of the last steps, with the same decay.
   const std::map<int64_t, std::vector<double>>& recent_by_rank() const { return recent_by_rank_; }
 
@@ -79,6 +81,7 @@ class ExpertMeter {
   std::map<int64_t, Pending> pending_;
   std::map<int64_t, std::vector<double>> recent_, recent_by_rank_;
   std::map<int64_t, int64_t> picks_;
+  std::map<int64_t, std::vector<int64_t>> picks_by_rank_;
   int64_t record_begin_ = 0, record_end_ = 0;
   std::vector<Counts> recorded_;
 };

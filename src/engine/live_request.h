@@ -31,6 +31,7 @@ struct LogitRows {
 
 // Called on engine threads; they must not wait for the engine.
 struct RequestCallbacks {
+  std::function<void()> on_start;  // its first step has been planned; must not throw
   std::function<void(const OutputDelta&)> on_output;
   std::function<void(const LogitRows&)> on_logits;  // set: the prompt is scored, nothing is generated
   std::function<void(GenerationResult)> on_finish;  // exactly once
@@ -43,6 +44,7 @@ struct LiveRequest : Sequence {
   std::unique_ptr<Sampler> sampler;  // null when scoring
   std::unique_ptr<OutputText> text;
   GenerationResult result;
+  bool started = false;
   bool cancelled = false;
   TokenLogprob sampled;     // written by the leading rank's thread during a step, read by the replica's after it
   std::string score_error;  // of on_logits; guarded by the replica's mutex

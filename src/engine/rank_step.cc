@@ -38,7 +38,8 @@ void go_on_with_copies(RankState& state, const StepTask& task) {
 }  // namespace
 
 void run_step(RankState& state, const StepTask& task) {
-  state.meter->begin_step(task.busy_since);
+  const auto tokens = std::ssize(task.step.plan.groups[state.at.attn_dp].tokens);
+  state.meter->begin_step(task.busy_since, tokens);
   compute(state, task);
   if (task.experts) go_on_with_copies(state, task);
   state.meter->end_step();

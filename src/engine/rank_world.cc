@@ -40,7 +40,7 @@ RankWorld::RankWorld(RankWorldSetup setup) : setup_(std::move(setup)) {
   comms_ = std::make_unique<ThreadWorld>(ranks, options);
   for (int rank = 0; rank < ranks; ++rank) {
     jobs_.push_back(std::make_unique<Mailbox<Job>>());
-    meters_.push_back(std::make_unique<RankMeter>());
+    meters_.push_back(std::make_unique<RankMeter>(ranks));
   }
   for (int rank = 0; rank < ranks; ++rank) threads_.emplace_back([this, rank] { run(rank); });
   try {
@@ -85,8 +85,9 @@ void RankWorld::build(RankState& state) {
   state.backend = make_backend(options);
   state.meter = meters_[state.rank].get();
   const auto group = [&](Axis axis, const char* name) {
-    return std::make_unique<TimedComm>(comms_->group(mesh.group(axis, state.rank), state.rank, name),
-                                       axis == Axis::kPp ? state.meter->stage : state.meter->communication);
+    const std::vector<int> ranks = mesh.group(axis, state.rank);
+    CommMeter& meter = axis == Axis::kPp ? state.meter->stage : state.meter->communication;
+    return std::make_unique<TimedComm>(comms_->group(ranks, state.rank, name), meter, state.meter->sent, ranks);
   };
   state.attn = group(Axis::kAttn, "attn");
   state.cp = group(Axis::kCp, "cp");
@@ -119,6 +120,8 @@ std::vector<RankStats> RankWorld::stats() const {
   std::vector<RankStats> stats;
   for (int rank = 0; rank < std::ssize(meters_); ++rank)
     stats.push_back(meters_[rank]->stats(rank, setup_.mesh.at(rank)));
+  const std::lock_guard lock(mutex_);
+  if (failed_rank_ >= 0) stats[failed_rank_].failed = true;
   return stats;
 }
 
@@ -141,6 +144,7 @@ void RankWorld::fail(int rank, std::exception_ptr cause, const std::string& text
     const std::lock_guard lock(mutex_);
     if (failure_) return;
     failure_ = rank < 0 ? text : fmt::format("{}: {}", rank_name(rank), text);
+    failed_rank_ = rank;
     cause_ = std::move(cause);
     failure = *failure_;
   }

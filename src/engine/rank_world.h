@@ -94,6 +94,7 @@ class RankWorld {
   std::vector<std::unique_ptr<Mailbox<Job>>> jobs_;
   mutable std::mutex mutex_;
   std::optional<std::string> failure_;
+  int failed_rank_ = -1;
   std::exception_ptr cause_;
   std::mutex listener_mutex_;  // taken before mutex_; held while the listener runs
   std::function<void(const std::string&)> listener_;

@@ -176,7 +176,11 @@ void Replica::start_steps() {
 void Replica::launch(ScheduledStep step) {
   const auto task = std::make_shared<StepTask>();
   for (const auto& entries : step.entries)
-    for (const StepEntry& entry : entries) task->requests.push_back(requests_.at(request_of(entry).id));
+    for (const StepEntry& entry : entries) {
+      LiveRequest& request = request_of(entry);
+      task->requests.push_back(requests_.at(request.id));
+      if (!std::exchange(request.started, true) && request.callbacks.on_start) request.callbacks.on_start();
+    }
   task->step = std::move(step);
   task->sink = this;
   const int ranks = world_.mesh().replica_size();
@@ -209,6 +213,9 @@ void Replica::count(const InFlight& done) {
   const std::lock_guard lock(mutex_);
   ++stats_.steps;
   stats_.prompt_tokens += step.prompt_rows;
+  const int64_t tokens = step.prompt_rows + step.generated_rows;
+  stats_.tokens += tokens;
+  ++stats_.by_tokens[std::ranges::lower_bound(kStepTokenBounds, tokens) - kStepTokenBounds.begin()];
   if (step.prompt_rows > 0) {
     stats_.prompt_seconds += seconds;
   } else {

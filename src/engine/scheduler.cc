@@ -172,6 +172,7 @@ int64_t Scheduler::preemptions() const {
 KvCacheStats Scheduler::cache_stats() const {
   KvCacheStats sum;
   for (const GroupScheduler& group : groups_) {
+    sum.queried_tokens += group.cache().stats().queried_tokens;
     sum.reused_tokens += group.cache().stats().reused_tokens;
     sum.computed_tokens += group.cache().stats().computed_tokens;
     sum.evicted_pages += group.cache().stats().evicted_pages;

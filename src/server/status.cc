@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -71,6 +72,12 @@ Json rank_json(const RankFacts& facts, const RankStats& stats, const char* state
           {"slots_per_layer", facts.slots_per_layer}};
 }
 
+// Of an engine that is gone, too.
+const char* state_of(const ServerStatus& server, const RankStats& rank) {
+  if (server.failed_rank == rank.rank) return "failed";
+  return server.state == "loading" ? "loading" : rank_state(rank, server.stall_seconds);
+}
+
 void add_engine(Json& json, const ServerStatus& server, const EngineReading& engine) {
   const CacheUse& cache = engine.stats.cache;
   json["requests"] = {{"running", engine.stats.requests.running},
@@ -86,7 +93,7 @@ void add_engine(Json& json, const ServerStatus& server, const EngineReading& eng
   json["ranks"] = Json::array();
   for (size_t rank = 0; rank < engine.stats.ranks.size(); ++rank) {
     const RankStats& stats = engine.stats.ranks[rank];
-    json["ranks"].push_back(rank_json(engine.facts.ranks[rank], stats, rank_state(stats, server.stall_seconds)));
+    json["ranks"].push_back(rank_json(engine.facts.ranks[rank], stats, state_of(server, stats)));
   }
   if (engine.stats.ranks.size() > kMostRanksOfTraffic) return;
   json["traffic"] = Json::array();
@@ -168,6 +175,15 @@ const char* rank_state(const RankStats& rank, double stall_seconds) {
   return rank.in_step_seconds > stall_seconds && !rank.waiting ? "stalled" : "ok";
 }
 
+std::optional<int> rank_of_failure(std::string_view text) {
+  constexpr std::string_view kPrefix = "rank ";
+  int rank = 0;
+  if (!text.starts_with(kPrefix)) return std::nullopt;
+  text.remove_prefix(kPrefix.size());
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), rank);
+  return parsed.ec == std::errc{} ? std::optional(rank) : std::nullopt;
+}
+
 double max_over_mean(const std::vector<double>& loads) {
   const double sum = std::accumulate(loads.begin(), loads.end(), 0.0);
   if (sum <= 0) return 1.0;
@@ -207,6 +223,7 @@ Json ranks_json(const ServerStatus& server, const EngineReading* engine) {
     json["max_seq_len"] = facts.max_seq_len;
     json["threads_per_rank"] = facts.threads_per_rank;
   }
+  if (server.state == "loading") json["progress"] = server.progress;
   json["advice"] = server.advice;
   if (engine) {
     add_engine(json, server, *engine);

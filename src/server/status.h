@@ -9,6 +9,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/engine.h"
@@ -55,16 +56,20 @@ struct ServerStatus {
   std::string advice;             // advice.h
   double uptime_seconds = 0;
   double oldest_waiting_seconds = 0;
-  double stall_seconds = 30;  // in one step, not waiting for others: stalled
+  double progress = 0;             // of loading
+  std::optional<int> failed_rank;  // whose failure ended the engine
+  double stall_seconds = 30;       // in one step, not waiting for others: stalled
 };
 
-// `engine`: null before there is one, and after it failed.
+// `engine`: null before there is one; the last reading of one that is gone.
 nlohmann::ordered_json ranks_json(const ServerStatus& server, const EngineReading* engine);
 nlohmann::ordered_json experts_json(const EngineReading* engine);
 
 std::string layout_text(const GridSizes& sizes, bool has_moe);
 // "ok", "stalled" or "failed".
 const char* rank_state(const RankStats& rank, double stall_seconds);
+// "rank 3 (dp 0, stage 1, tp 1): ..." -> 3
+std::optional<int> rank_of_failure(std::string_view text);
 
 struct Imbalance {
   double worst = 1, mean = 1;

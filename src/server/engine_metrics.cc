@@ -68,7 +68,8 @@ void add_rank_times(MetricPage& page, const EngineStats& stats) {
 void add_rank_work(MetricPage& page, const ServerStatus& server, const EngineStats& stats) {
   add_by_rank(page.gauge("shoal_rank_up", "1, or 0 of a rank that failed or stalled."), stats,
               [&](const RankStats& rank) {
-                return std::string_view(rank_state(rank, server.stall_seconds)) == "ok" ? 1.0 : 0.0;
+                const bool serves = server.state == "ready" || server.state == "draining";
+                return serves && std::string_view(rank_state(rank, server.stall_seconds)) == "ok" ? 1.0 : 0.0;
               });
   add_by_rank(page.counter("shoal_rank_steps_total", "Steps that the rank has ended."), stats,
               [](const RankStats& rank) { return rank.steps; });

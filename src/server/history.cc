@@ -41,16 +41,15 @@ void History::add_event(const Event& event) {
   tell(fmt::format(R"({{"type":"event","event":{}}})", events_.back()));
 }
 
-void History::set_static(const Json& ranks) {
+void History::tell_static(const Json& ranks) {
   const std::lock_guard lock(mutex_);
-  static_ = dump(ranks);
-  tell(fmt::format(R"({{"type":"static","static":{}}})", static_));
+  tell(fmt::format(R"({{"type":"static","static":{}}})", dump(ranks)));
 }
 
-bool History::watch(Watcher watcher) {
+bool History::watch(const Json& ranks, Watcher watcher) {
   const std::lock_guard lock(mutex_);
   if (watchers_.size() >= kWatchers) return false;
-  if (watcher(history_frame())) watchers_.push_back(std::move(watcher));
+  if (watcher(history_frame(ranks))) watchers_.push_back(std::move(watcher));
   return true;
 }
 
@@ -63,9 +62,9 @@ void History::tell(const std::string& frame) {
   std::erase_if(watchers_, [&](const Watcher& watcher) { return !watcher(frame); });
 }
 
-std::string History::history_frame() const {
+std::string History::history_frame(const Json& ranks) const {
   return fmt::format(R"({{"type":"history","interval_seconds":1,"points":[{}],"events":[{}],"static":{}}})",
-                     fmt::join(points_, ","), fmt::join(events_, ","), static_);
+                     fmt::join(points_, ","), fmt::join(events_, ","), dump(ranks));
 }
 
 }  // namespace shoal

@@ -31,21 +31,20 @@ class History {
 
   void add_point(const nlohmann::ordered_json& point);
   void add_event(const Event& event);
-  // The GET /v1/ranks object of a new engine or state.
-  void set_static(const nlohmann::ordered_json& ranks);
+  // The layout has changed, or the world has begun anew: the GET /v1/ranks object of now.
+  void tell_static(const nlohmann::ordered_json& ranks);
 
-  // Its first frame is on its way when this returns. False if kWatchers are watching.
-  bool watch(Watcher watcher);
+  // Its first frame, with the GET /v1/ranks object of now, is on its way when this returns. False if kWatchers are watching.
+  bool watch(const nlohmann::ordered_json& ranks, Watcher watcher);
   // Those that have not been found gone.
   size_t watchers() const;
 
  private:
   void tell(const std::string& frame);
-  std::string history_frame() const;
+  std::string history_frame(const nlohmann::ordered_json& ranks) const;
 
   mutable std::mutex mutex_;
   std::deque<std::string> points_, events_;  // JSON
-  std::string static_ = "{}";
   std::deque<Watcher> watchers_;
 };
 

@@ -47,18 +47,18 @@ struct RequestCounts {
 // Where a rank's time went while there were steps to run (the four add up to it), and what it did.
 struct RankStats {
   int rank = 0;
-  Coordinates at;
+  Coordinates at{};
   int64_t steps = 0;
   double compute_seconds = 0;
-  double communication_seconds = 0;  // in collectives, waiting for slower ranks included
-  double stage_seconds = 0;          // waiting for the previous stage's output, or handing it on
-  double idle_seconds = 0;           // waiting for the next step to be planned, or for tokens that it needs
-  int64_t tokens = 0;                // rows of its attention-DP group in its steps
-  std::vector<int64_t> sent_bytes;   // to each rank of the world
-  double last_step_age_seconds = 0;  // since it ended a step, or started
-  double in_step_seconds = 0;        // since it began the step that it is in; 0: in none
-  bool waiting = false;              // in an operation with other ranks
-  bool failed = false;               // the first that did
+  double communication_seconds = 0;   // in collectives, waiting for slower ranks included
+  double stage_seconds = 0;           // waiting for the previous stage's output, or handing it on
+  double idle_seconds = 0;            // waiting for the next step to be planned, or for tokens that it needs
+  int64_t tokens = 0;                 // rows of its attention-DP group in its steps
+  std::vector<int64_t> sent_bytes{};  // to each rank of the world
+  double last_step_age_seconds = 0;   // since it ended a step, or started
+  double in_step_seconds = 0;         // since it began the step that it is in; 0: in none
+  bool waiting = false;               // in an operation with other ranks
+  bool failed = false;                // the first that did
 
   double busy_seconds() const { return compute_seconds + communication_seconds; }
   // Share of the time in which the rank had nothing to work on: the pipeline's bubble, and the gaps between steps.

@@ -31,7 +31,7 @@ struct LogitRows {
 
 // Called on engine threads; they must not wait for the engine.
 struct RequestCallbacks {
-  std::function<void()> on_start;  // its first step has been planned; must not throw
+  std::function<void()> on_start{};  // its first step has been planned; must not throw
   std::function<void(const OutputDelta&)> on_output;
   std::function<void(const LogitRows&)> on_logits;  // set: the prompt is scored, nothing is generated
   std::function<void(GenerationResult)> on_finish;  // exactly once

@@ -73,7 +73,8 @@ class RankMeter {
 
   Clock::time_point begin_, end_;
   int64_t others_ = 0, tokens_of_step_ = 0;
-  std::atomic<int64_t> begun_{0}, ended_;  // nanoseconds of the clock; of a step that has not ended, of the last that has
+  std::atomic<int64_t> begun_{0},
+      ended_;  // nanoseconds of the clock; of a step that has not ended, of the last that has
   std::atomic<int64_t> steps_{0}, tokens_{0}, compute_{0}, idle_{0};
 };
 

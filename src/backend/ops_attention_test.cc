@@ -2,10 +2,12 @@
 // Conformance of the KV cache and attention: values against the reference, and the bit rules: a row's result does not depend on
 // chunking, batch mates, page size or threads.
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
 #include "backend/ops_test.h"
+#include "tensor/float8.h"
 
 namespace shoal {
 namespace {
@@ -36,6 +38,11 @@ struct Piece {
   int64_t begin = 0;
   int64_t end = 0;
 };
+
+float kept(float value, DType dtype) {
+  if (dtype == DType::kBF16) return to_float(to_bfloat16(value));
+  return dtype == DType::kF8E4M3 ? f8e4m3_to_float(to_float8(value).bits) : value;
+}
 
 class AttentionOps : public OpsTest {
  protected:
@@ -178,15 +185,14 @@ class AttentionOps : public OpsTest {
 };
 
 TEST_P(AttentionOps, CacheKeepsWhatIsWritten) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
     for (const int64_t tokens_per_block : {8, 32, 100}) {
       const Case c = {.kv_heads = 3, .k_dim = 21, .v_dim = 5, .dtype = dtype, .tokens_per_block = tokens_per_block};
       const std::vector<Sequence> sequences = {sequence(c, 77), sequence(c, 1)};
       const Cache cache = fill(*backend_, c, sequences);
       for (size_t i = 0; i < sequences.size(); ++i) {
         std::vector<float> expected = sequences[i].k;
-        for (float& value : expected)
-          if (dtype == DType::kBF16) value = to_float(to_bfloat16(value));
+        for (float& value : expected) value = kept(value, dtype);
         const SequenceSpan span = {
             .row_begin = 0, .rows = 1, .context = sequences[i].context, .prompt_rows = 0, .pages = cache.pages[i]};
         expect_same_bits(backend_->to_host(backend_->kv_read(cache.layer, span)), expected, "kv_read");
@@ -195,12 +201,43 @@ TEST_P(AttentionOps, CacheKeepsWhatIsWritten) {
   }
 }
 
+// Every code comes back as itself; what lies between goes to the nearer, halves to the even code, and what is too large to the largest.
+TEST_P(AttentionOps, EightBitCacheRoundsToNearest) {
+  std::vector<float> values = {0.0f, -0.0f, 449.0f, 1e30f, -1e30f, 464.0f, 1e-30f, 0x1p-10f, 0x1.8p-9f, -0x1.1p-10f};
+  for (int code = 0; code < 127; ++code) {
+    const float value = f8e4m3_to_float(static_cast<uint8_t>(code));
+    values.push_back(value);
+    values.push_back(-value);
+    if (code == 126) break;
+    const float next = f8e4m3_to_float(static_cast<uint8_t>(code + 1)), middle = (value + next) / 2;
+    values.insert(values.end(), {middle, std::nextafter(middle, 0.0f), std::nextafter(middle, next)});
+  }
+  const auto nearest = [](float value) {
+    float best = 0.0f, distance = HUGE_VALF;
+    for (int code = 0; code < 127; ++code) {  // of two that are as near, the even one
+      const float candidate = f8e4m3_to_float(static_cast<uint8_t>(code)), here = std::abs(std::abs(value) - candidate);
+      if (here > distance || (here == distance && code % 2 != 0)) continue;
+      best = candidate;
+      distance = here;
+    }
+    return std::copysign(best, value);
+  };
+  const auto tokens = std::ssize(values);
+  const KvLayer layer{backend_->empty(DType::kF8E4M3, {1, 1, tokens, 1}), Tensor()};
+  std::vector<int32_t> slots(values.size());
+  std::iota(slots.begin(), slots.end(), 0);
+  backend_->kv_write(layer, rows(*backend_, values, tokens, 1, 1, 0), Tensor(), slots);
+  const std::vector<float> read = backend_->to_host(
+      backend_->kv_read(layer, {.row_begin = 0, .rows = 1, .context = tokens, .prompt_rows = 0, .pages = {0}}));
+  for (size_t i = 0; i < values.size(); ++i) EXPECT_EQ(read[i], nearest(values[i])) << values[i];
+}
+
 TEST_P(AttentionOps, MatchesTheReferenceOverShapes) {
   const std::vector<std::pair<int64_t, int64_t>> dims = {{8, 8},   {16, 16},   {64, 64},  {128, 128},
                                                          {24, 20}, {100, 130}, {192, 128}};
   for (const auto& [k_dim, v_dim] : dims)
     for (const auto& [heads, kv_heads] : std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {4, 2}, {5, 1}, {12, 2}})
-      for (const DType dtype : {DType::kF32, DType::kBF16})
+      for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3})
         compare({.heads = heads, .kv_heads = kv_heads, .k_dim = k_dim, .v_dim = v_dim, .dtype = dtype}, {1, 70, 133},
                 9);
 }
@@ -211,7 +248,7 @@ TEST_P(AttentionOps, MatchesTheReferenceOnPrefill) {
 }
 
 TEST_P(AttentionOps, MatchesTheReferenceOnLongContexts) {
-  for (const DType dtype : {DType::kF32, DType::kBF16})
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3})
     compare({.heads = 3, .kv_heads = 1, .dtype = dtype}, {512, 513, 1700}, 5);
 }
 
@@ -223,7 +260,7 @@ TEST_P(AttentionOps, MatchesTheReferenceWithWindowsChunksAndSinks) {
 }
 
 TEST_P(AttentionOps, MatchesTheReferenceOnALatentCache) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
     compare({.heads = 16, .kv_heads = 1, .k_dim = 576, .v_dim = 512, .latent = true, .dtype = dtype}, {3, 600}, 2);
     compare({.heads = 40, .kv_heads = 1, .k_dim = 40, .v_dim = 33, .latent = true, .dtype = dtype}, {90, 530}, 7);
   }
@@ -313,7 +350,7 @@ TEST_P(AttentionOps, ChunkingAndBatchMatesChangeNoBitOfJoinedParts) {
 // A decode that is cut into segments for the threads, and a prefill, against one thread of the plain path.
 TEST_P(AttentionOps, ThreadsAndInstructionSetsChangeNoBit) {
   const std::unique_ptr<Backend> other = make_backend({.device = "cpu", .isa = "plain", .threads = 1, .cores = {}});
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
     const Case c = {.heads = 6, .kv_heads = 1, .k_dim = 40, .v_dim = 100, .dtype = dtype, .sinks = true};
     const std::vector<Sequence> sequences = {sequence(c, 1600), sequence(c, 30)};
     const std::vector<Piece> pieces = {{0, 1595, 1600}, {1, 0, 30}};

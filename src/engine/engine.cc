@@ -54,6 +54,7 @@ SchedulerLimits scheduler_limits(const ModelSetup& setup, const EngineInfo& info
   const int64_t row_bytes = setup.spec.vocab * static_cast<int64_t>(sizeof(float));
   return {.groups = setup.mesh.sizes().attention_data,
           .pipeline = setup.mesh.sizes().pipeline,
+          .overlap = !config.disable_overlap_scheduler,
           .max_batch_size = config.max_batch_size,
           .max_num_tokens = config.max_num_tokens,
           .max_seq_len = info.max_seq_len,

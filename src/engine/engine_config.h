@@ -71,6 +71,7 @@ struct EngineConfig {
   int64_t max_num_tokens = 8192;  // tokens per attention-DP rank and step
   std::optional<int64_t> max_seq_len;
   bool enable_chunked_prefill = false;
+  bool disable_overlap_scheduler = false;
 
   CpConfig cp;
   KvCacheConfig kv_cache;

@@ -115,6 +115,9 @@ std::vector<Option> batch_rows(EngineConfig& c) {
        .help =
            "cut any prompt to fill the room left in a step; without it only prompts longer than max_num_tokens are cut",
        .aliases = {"chunked_prefill"}},
+      {.name = "disable_overlap_scheduler",
+       .field = &c.disable_overlap_scheduler,
+       .help = "plan a step only when the tokens of the one before are known, not while that computes"},
       {.name = "moe_config.max_num_tokens",
        .field = &c.moe.max_num_tokens,
        .help = "tokens, summed over ranks, of one MoE call; more are divided into several; 0 for no bound",
@@ -222,10 +225,11 @@ std::vector<Option> kv_cache_rows(KvCacheConfig& c) {
        .aliases = {"copy_on_partial_reuse"}},
       {.name = "kv_cache_config.dtype",
        .field = &c.dtype,
-       .help = "element type of the cache; auto: the type computed in",
+       .help =
+           "element type of the cache; auto: the type computed in; fp8: E4M3, for a half or a quarter of the memory",
        .aliases = {"kv_cache_dtype"},
-       .choices = {"auto"},
-       .planned = {"fp8", "nvfp4"}},
+       .choices = {"auto", "fp8"},
+       .planned = {"nvfp4"}},
   };
 }
 

@@ -88,6 +88,7 @@ max_batch_size: 16
 max_num_tokens: 512
 max_seq_len: 4096
 enable_chunked_prefill: true
+disable_overlap_scheduler: true
 scheduler_config:
   capacity_scheduler_policy: MAX_UTILIZATION
   context_chunking_policy: EQUAL_PROGRESS
@@ -114,6 +115,7 @@ TEST(EngineConfig, EveryKeyOfTheContract) {
   EXPECT_EQ(c.max_num_tokens, 512);
   EXPECT_EQ(c.max_seq_len, 4096);
   EXPECT_TRUE(c.enable_chunked_prefill);
+  EXPECT_TRUE(c.disable_overlap_scheduler);
   EXPECT_EQ(c.scheduler.capacity_scheduler_policy, "MAX_UTILIZATION");
   EXPECT_EQ(c.scheduler.context_chunking_policy, "EQUAL_PROGRESS");
   EXPECT_EQ(c.scheduler.waiting_queue_policy, "priority");
@@ -226,7 +228,7 @@ TEST(EngineConfig, ReferenceKeysWithoutMeaningGetOneNotice) {
       "tensor_parallel_size: 2\ncuda_graph_config: {enable_padding: true, batch_sizes: [1, 2]}\nstream_interval: 20\n"
       "moe_config: {backend: WIDEEP, use_low_precision_moe_combine: true}\nnum_postprocess_workers: 4\nbackend: "
       "pytorch\n"
-      "print_iter_log: true\ndisable_overlap_scheduler: true\ntrust_remote_code: true\ncache_transceiver_config: "
+      "print_iter_log: true\ntrust_remote_code: true\ncache_transceiver_config: "
       "{backend: UCX}\n"
       "allreduce_strategy: MNNVL\nenable_lm_head_tp_in_adp: true\nspeculative_config: null\n"
       "max_beam_width: 1\n");
@@ -242,7 +244,7 @@ TEST(EngineConfig, FeaturesToComeAreRefusedAsSuch) {
       "context_parallel_size: 2\ncp_config: {cp_type: star}\nmoe_config:\n  max_num_tokens: "
       "5\nspeculative_config:\n"
       "  decoding_type: MTP\nattention_dp_config:\n  kv_cache_routing_cold_start_warmup: true\nkv_cache_config:\n  "
-      "dtype: fp8\n  "
+      "dtype: nvfp4\n  "
       "host_cache_size: 5\n"
       "batch_wait_timeout_ms: 5\ndevice: cuda\n");
   EXPECT_EQ(problem_count(text), 7u) << text;
@@ -251,7 +253,7 @@ TEST(EngineConfig, FeaturesToComeAreRefusedAsSuch) {
         "speculative_config is a map (F:5)",
         "attention_dp_config.kv_cache_routing_cold_start_warmup is 'true' (F:8): warming caches up evenly: not built "
         "yet; nearest: false",
-        "kv_cache_config.dtype is 'fp8' (F:10): not built yet, must be auto",
+        "kv_cache_config.dtype is 'nvfp4' (F:10): not built yet, must be auto or fp8",
         "kv_cache_config.host_cache_size is '5' (F:11)", "batch_wait_timeout_ms is '5' (F:12)",
         "device is 'cuda' (F:13): not built yet"}) {
     EXPECT_THAT(text, HasSubstr(part));

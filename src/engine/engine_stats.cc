@@ -37,6 +37,7 @@ StepStats Engine::step_stats() const {
     sum.prompt_seconds += stats.prompt_seconds;
     sum.generation_seconds += stats.generation_seconds;
     sum.planning_seconds += stats.planning_seconds;
+    sum.output_seconds += stats.output_seconds;
     sum.sampling_seconds += stats.sampling_seconds;
   }
   return sum;

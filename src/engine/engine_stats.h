@@ -25,7 +25,8 @@ struct StepStats {
   std::array<int64_t, kStepTokenBounds.size() + 1> by_tokens{};  // steps by their rows
   double prompt_seconds = 0;
   double generation_seconds = 0;
-  double planning_seconds = 0;  // of the thread that plans: the scheduler, what ends a step, and callbacks
+  double planning_seconds = 0;  // of the thread that plans: the scheduler, and what ends a step
+  double output_seconds = 0;    // of the same thread, after it has planned: text and callbacks
   double sampling_seconds = 0;  // of the ranks that sample
 };
 

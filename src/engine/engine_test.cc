@@ -10,6 +10,7 @@
 #include <chrono>
 #include <future>
 #include <numeric>
+#include <thread>
 
 #include "base/error.h"
 
@@ -24,6 +25,7 @@ const char* const kModel = "models/shoal-tiny";
 struct Faults {
   int rank = -1;
   int64_t step = -1;   // throw in forward of this step
+  int64_t slow = -1;   // be late with the logits of this one
   bool load = false;   // throw while loading
   bool users = false;  // an Error, as for a damaged file
   std::atomic<int> forwards{0};
@@ -55,12 +57,15 @@ class CountingModel : public StageModel {
     if (hidden.defined()) CHECK_EQ(hidden.rows(), rows);
     attn_->barrier();  // whoever is left alone must be woken
     std::vector<float> values(rows * kHidden);
-    for (int64_t row = 0; row < rows; ++row) values[row * kHidden] = static_cast<float>(batch(plan).tokens[row] + 1);
+    const bool first = mesh_.at(rank_).pp == 0;  // no other stage may look at the tokens
+    for (int64_t row = 0; first && row < rows; ++row)
+      values[row * kHidden] = static_cast<float>(batch(plan).tokens[row] + 1);
+    if (!first) return hidden;
     return backend_.from_host(values, {rows, kHidden});
   }
 
-  // The stage before has computed the same: the count must have come through.
   Tensor logits(const StepPlan& plan, const Tensor& hidden) override {
+    if (rank_ == faults_.rank && plan.step == faults_.slow) std::this_thread::sleep_for(std::chrono::seconds(2));
     const std::vector<float> values = backend_.to_host(hidden);
     const std::vector<int32_t>& rows = batch(plan).logit_rows;
     std::vector<float> logits(rows.size() * vocab_);
@@ -143,6 +148,10 @@ TEST_P(EngineLayouts, EveryRequestGetsItsOwnCount) {
     EXPECT_EQ(results[i].prompt_token_ids, prompts[i]);
     EXPECT_EQ(results[i].finish_reason, FinishReason::kLength);
     EXPECT_EQ(results[i].logprobs.size(), 9u);
+    const RequestTimes& times = results[i].times;
+    EXPECT_GT(times.queue_seconds, 0.0);
+    EXPECT_GT(times.first_token_seconds, times.queue_seconds);
+    EXPECT_GT(times.end_seconds, times.first_token_seconds);
   }
   EXPECT_EQ(engine.step_stats().prompt_tokens, [&] {
     int64_t sum = 0;
@@ -260,6 +269,52 @@ TEST(Engine, StreamsTheTextOfTheResult) {
   const auto cut = engine.generate({{300}}, {.max_tokens = 20, .stop = {stop}})[0];
   EXPECT_EQ(cut.finish_reason, FinishReason::kStop);
   EXPECT_EQ(cut.text, result.text.substr(0, result.text.find(stop)));
+}
+
+TEST(Engine, WhoeverListensDoesNotHoldUpTheNextStep) {
+  for (const bool overlap : {true, false}) {
+    Faults faults;
+    EngineConfig config = tiny_config();
+    config.disable_overlap_scheduler = !overlap;
+    Engine engine(kModel, config, counting(config, faults));
+    int tokens = 0;
+    const auto results = engine.generate({{100}}, {.max_tokens = 6}, [&](size_t, const OutputDelta&) {
+      const int steps = std::min(++tokens + (overlap ? 2 : 1), 6);
+      const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+      while (faults.forwards < steps && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+      EXPECT_GE(faults.forwards, steps);
+    });
+    EXPECT_EQ(results[0].token_ids, counting_from(101, 6));
+  }
+}
+
+TEST(Engine, RowsOfRequestsThatHaveEndedAreDropped) {
+  Faults faults;
+  const EngineConfig config = tiny_config();
+  Engine engine(kModel, config, counting(config, faults));
+  const auto results = engine.generate({{300}, {200}, {201}}, {.max_tokens = 20, .stop_token_ids = {205}});
+  EXPECT_EQ(results[0].token_ids, counting_from(301, 20));
+  EXPECT_EQ(results[1].token_ids, counting_from(201, 5));
+  EXPECT_EQ(results[2].token_ids, counting_from(202, 4));
+  EXPECT_EQ(engine.cache_use().used_pages, 0);
+  EXPECT_EQ(engine.step_stats().generated_tokens, 19 + 4 + 3);
+}
+
+TEST(Engine, SaysWhoIsLateWithTokens) {
+  Faults faults;
+  faults.rank = 0;
+  faults.slow = 1;
+  EngineConfig config = tiny_config();
+  config.tensor_parallel_size = 2;
+  config.comm_timeout_s = 0.5;
+  Engine engine(kModel, config, counting(config, faults));
+  try {
+    engine.generate({{100}}, {.max_tokens = 9});
+    FAIL();
+  } catch (const EngineFailure& failure) {
+    EXPECT_THAT(failure.what(), AllOf(HasSubstr("rank 1 ("), HasSubstr("waited 0.5 s for the tokens that rank 0 ("),
+                                      HasSubstr("in step 1")));
+  }
 }
 
 TEST(Engine, CancelEndsTheRequestOnly) {

@@ -19,8 +19,10 @@ struct GroupScheduler::Room {
   std::vector<StepEntry>& entries;
   int64_t tokens;
   int64_t seats;
+  int64_t& awaits;
   int64_t score_rows;
   bool may_start;
+  bool ahead;
 };
 
 // --- requests
@@ -63,9 +65,9 @@ bool GroupScheduler::generating(const Sequence& sequence) {
   return sequence.scheduled_ >= std::max(sequence.prompt_tokens, known - 1);
 }
 
-bool GroupScheduler::ready(const Sequence& sequence) const {
-  const int64_t known = std::ssize(sequence.tokens);
-  return sequence.expected_ == 0 && generating(sequence) &&
+bool GroupScheduler::ready(const Sequence& sequence, bool ahead) {
+  const int64_t known = std::ssize(sequence.tokens) + sequence.expected_;
+  return sequence.expected_ <= (ahead ? 1 : 0) && generating(sequence) &&
          sequence.scheduled_ < std::min(known, sequence.cache_tokens());
 }
 
@@ -76,8 +78,8 @@ bool GroupScheduler::has_prompts() const {
   return !running_prompts().empty() || (!waiting_.empty() && startable(*waiting_.front()));
 }
 
-bool GroupScheduler::has_generation() const {
-  return std::any_of(running_.begin(), running_.end(), [this](const Sequence* s) { return ready(*s); });
+bool GroupScheduler::has_generation(bool ahead) const {
+  return std::any_of(running_.begin(), running_.end(), [&](const Sequence* s) { return ready(*s, ahead); });
 }
 
 std::vector<Sequence*> GroupScheduler::running_prompts() const {
@@ -90,20 +92,22 @@ std::vector<Sequence*> GroupScheduler::running_prompts() const {
 
 // --- a step
 
-void GroupScheduler::plan(int group, bool prompts, ScheduledStep& step) {
+void GroupScheduler::plan(const PlanRules& rules, ScheduledStep& step) {
   ++plans_;
-  Room room{.batch = step.plan.groups[group],
+  Room room{.batch = step.plan.groups[rules.group],
             .step = step,
-            .entries = step.entries[group],
+            .entries = step.entries[rules.group],
             .tokens = limits_.max_num_tokens,
             .seats = limits_.max_batch_size,
+            .awaits = step.awaits[rules.group],
             .score_rows = limits_.max_score_rows,
-            .may_start = limits_.capacity != CapacityPolicy::kStaticBatch || running_.empty()};
+            .may_start = limits_.capacity != CapacityPolicy::kStaticBatch || running_.empty(),
+            .ahead = rules.ahead};
   room.batch.kv.resize(cache_.pools());
-  const bool prompts_first = prompts && prompts_first_;
+  const bool prompts_first = rules.prompts && prompts_first_;
   if (prompts_first) schedule_prompts(room);
   schedule_generated(room);
-  if (prompts && !prompts_first) schedule_prompts(room);
+  if (rules.prompts && !prompts_first) schedule_prompts(room);
   if (prompts_first) prompts_first_ = false;
   // Whoever was served goes to the back; both parts keep their order.
   std::stable_partition(running_.begin(), running_.end(), [&](const Sequence* s) { return s->planned_ != plans_; });
@@ -118,7 +122,7 @@ void GroupScheduler::schedule_generated(Room& room) {
   int64_t taken = 0;
   const std::vector<Sequence*> running = running_;  // preemption changes it
   for (Sequence* sequence : running) {
-    if (!sequence->running_ || !ready(*sequence) || sequence->planned_ == plans_) continue;
+    if (!sequence->running_ || !ready(*sequence, room.ahead) || sequence->planned_ == plans_) continue;
     if (taken == share || room.seats == 0 || room.tokens == 0) break;
     if (!find_pages(*sequence, 1)) continue;
     take(*sequence, 1, room);
@@ -276,9 +280,11 @@ void GroupScheduler::take(Sequence& sequence, int64_t rows, Room& room) {
 
 void GroupScheduler::add_row(Sequence& sequence, int64_t position, StepEntry& entry, Room& room) {
   Batch& batch = room.batch;
-  const int64_t known = std::ssize(sequence.tokens), block = cache_.tokens_per_block();
+  const int64_t known = std::ssize(sequence.tokens) + sequence.expected_, block = cache_.tokens_per_block();
   const auto row = static_cast<int32_t>(batch.tokens.size());
-  batch.tokens.push_back(sequence.tokens[position]);
+  entry.awaits_token = position >= std::ssize(sequence.tokens);
+  if (entry.awaits_token) room.awaits = std::max(room.awaits, sequence.sampled_by_);
+  batch.tokens.push_back(entry.awaits_token ? kUnknownToken : sequence.tokens[position]);
   batch.positions.push_back(static_cast<int32_t>(position));
   for (int pool = 0; pool < cache_.pools(); ++pool) {
     const int64_t page = sequence.kv_.pages(pool)[position / block];
@@ -292,6 +298,7 @@ void GroupScheduler::add_row(Sequence& sequence, int64_t position, StepEntry& en
   batch.logit_rows.push_back(row);
   entry.samples = true;
   ++sequence.expected_;
+  sequence.sampled_by_ = room.step.plan.step;
 }
 
 // After the whole step is planned: no page that it uses may change hands before.

@@ -2,7 +2,8 @@
 // GroupScheduler: what one attention-DP group runs in each step: generated tokens and prompts (whole or in chunks) together, within
 // max_num_tokens and max_batch_size. Continuous batching (Yu et al., Orca, OSDI 2022) over paged memory (Kwon et al., SOSP 2023).
 // Invariants:
-//   - a sequence is in one step at a time, except that consecutive chunks of a prompt may be in flight together;
+//   - a sequence is in one step at a time, except that consecutive chunks of a prompt may be in flight together, and that a step planned
+//     ahead may take the token that the last one in flight samples, before it is known;
 //   - GUARANTEED_NO_EVICT: a sequence starts when all its pages are sure to be there; MAX_UTILIZATION: when those of what is known are,
 //     and then the lowest-ranked sequence outside the step gives way to a higher one, to start again later from what is still cached;
 //     STATIC_BATCH: as the first, once all that run have ended;
@@ -26,6 +27,7 @@ enum class ChunkPolicy : uint8_t { kFirstComeFirstServed, kEqualProgress, kForce
 struct SchedulerLimits {
   int groups = 1;                 // attention-DP groups of the replica
   int pipeline = 1;               // stages: steps in flight at most
+  bool overlap = false;           // and one more, planned before the tokens are known that it needs
   int64_t max_batch_size = 2048;  // sequences per group and step
   int64_t max_num_tokens = 8192;  // tokens per group and step
   int64_t max_seq_len = 0;
@@ -41,14 +43,21 @@ struct SchedulerLimits {
   int64_t most_running() const { return max_batch_size * pipeline; }
 };
 
+// What one plan may take.
+struct PlanRules {
+  int group = 0;
+  bool prompts = true;  // start, or go on
+  bool ahead = false;   // rows whose token is not known yet
+};
+
 class GroupScheduler {
  public:
   explicit GroupScheduler(const SchedulerLimits& limits) : limits_(limits), cache_(limits.cache) {}
 
   void add(Sequence& sequence);
   void release(Sequence& sequence);
-  // The group's share of the step. `prompts`: whether prompts may start or go on.
-  void plan(int group, bool prompts, ScheduledStep& step);
+  // The group's share of the step.
+  void plan(const PlanRules& rules, ScheduledStep& step);
 
   KvCache& cache() { return cache_; }
   const KvCache& cache() const { return cache_; }
@@ -58,13 +67,13 @@ class GroupScheduler {
   int64_t load_tokens() const { return load_tokens_; }
   int64_t preemptions() const { return preemptions_; }
   bool has_prompts() const;
-  bool has_generation() const;
+  bool has_generation(bool ahead) const;
 
  private:
   struct Room;
   bool before(const Sequence& a, const Sequence& b) const;
   static bool generating(const Sequence& sequence);
-  bool ready(const Sequence& sequence) const;
+  static bool ready(const Sequence& sequence, bool ahead);
   static bool startable(const Sequence& sequence);
   void schedule_generated(Room& room);
   void schedule_prompts(Room& room);

@@ -48,7 +48,7 @@ MoeShape moe_shape(const ModelSpec& spec, const GridSizes& grid) {
 
 ModelOptions model_options(const EngineConfig& config, const Types& types) {
   return {.compute = types.weights,
-          .cache = types.cache,
+          .cache = config.kv_cache.dtype == "fp8" ? DType::kF8E4M3 : types.cache,
           .deterministic = config.deterministic,
           .max_seq_len = config.max_seq_len.value_or(0),
           .tokens_per_block = config.kv_cache.tokens_per_block,

@@ -4,6 +4,13 @@
 namespace shoal {
 namespace {
 
+void await_tokens(RankState& state, StepTask& task) {
+  if (!state.first_stage || task.step.awaits[state.at.attn_dp] < 0) return;
+  const auto begin = RankMeter::Clock::now();
+  task.sink->fill_tokens(task, state.rank, state.at.attn_dp);
+  state.meter->waited(RankMeter::Clock::now() - begin);
+}
+
 void compute(RankState& state, const StepTask& task) {
   const StepPlan& plan = task.step.plan;
   const Batch& batch = plan.groups[state.at.attn_dp];
@@ -37,9 +44,10 @@ void go_on_with_copies(RankState& state, const StepTask& task) {
 
 }  // namespace
 
-void run_step(RankState& state, const StepTask& task) {
+void run_step(RankState& state, StepTask& task) {
   const auto tokens = std::ssize(task.step.plan.groups[state.at.attn_dp].tokens);
   state.meter->begin_step(task.busy_since, tokens);
+  await_tokens(state, task);
   compute(state, task);
   if (task.experts) go_on_with_copies(state, task);
   state.meter->end_step();

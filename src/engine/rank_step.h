@@ -25,16 +25,19 @@ struct StepTask {
   std::vector<std::shared_ptr<void>> requests;  // keeps the entries' sequences alive
 };
 
-// Called on the thread of the leading rank of each attention-DP group in the last stage.
 class StepSink {
  public:
   virtual ~StepSink() = default;
+  // On the thread of each rank of the group in the first stage, for a step planned ahead: waits for the tokens that earlier steps sample,
+  // and puts them into the batch, which no later stage reads. CommError if they do not come.
+  virtual void fill_tokens(StepTask& task, int rank, int group) = 0;
+  // The others on the thread of the leading rank of the group in the last stage.
   // f32 [Batch::logit_rows, vocab] of the group; not called if there are none.
   virtual void on_logits(const StepTask& task, int group, std::span<const float> logits) = 0;
   // The group has finished the step; called for every group, also one without rows.
   virtual void on_done(const StepTask& task, int group) = 0;
 };
 
-void run_step(RankState& state, const StepTask& task);
+void run_step(RankState& state, StepTask& task);
 
 }  // namespace shoal

@@ -68,6 +68,9 @@ class RankWorld {
   ~RankWorld();
 
   const Mesh& mesh() const { return setup_.mesh; }
+  double timeout_s() const { return setup_.comm_timeout_s; }
+  // Such as "rank 3 (dp 0, stage 1, tp 1)".
+  std::string rank_name(int rank) const;
   void post(int rank, Job job);
   // Runs `job` on every rank and waits. Throws the world's failure: the user's Error as it is, anything else as EngineFailure.
   void on_all(const Job& job);
@@ -86,7 +89,6 @@ class RankWorld {
   void run(int rank);
   void build(RankState& state);
   void fail(int rank, std::exception_ptr cause, const std::string& text);
-  std::string rank_name(int rank) const;
 
   RankWorldSetup setup_;
   std::unique_ptr<ThreadWorld> comms_;

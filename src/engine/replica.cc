@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/replica.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
+
+#include "base/error.h"
 
 namespace shoal {
 namespace {
@@ -16,9 +20,13 @@ int64_t nanoseconds(std::chrono::steady_clock::duration time) {
 }  // namespace
 
 Replica::Replica(RankWorld& world, int index, const SchedulerLimits& limits, std::shared_ptr<ExpertBalancer> experts)
-    : world_(world), index_(index), limits_(limits), experts_(std::move(experts)), scheduler_(limits), thread_([this] {
-        run();
-      }) {}
+    : world_(world),
+      index_(index),
+      limits_(limits),
+      experts_(std::move(experts)),
+      scheduler_(limits),
+      sampled_steps_(limits.groups, -1),
+      thread_([this] { run(); }) {}
 
 Replica::~Replica() {
   {
@@ -44,6 +52,7 @@ void Replica::submit(std::vector<std::shared_ptr<LiveRequest>> requests) {
   for (const auto& request : requests) {
     request->result.finish_reason = FinishReason::kError;
     request->result.error = *failure;
+    request->result.times.end_seconds = request->age_seconds();
     request->callbacks.on_finish(std::move(request->result));
   }
 }
@@ -58,6 +67,7 @@ void Replica::fail(const std::string& reason) {
   const std::lock_guard lock(mutex_);
   if (!failure_) failure_ = reason;
   event_.notify_one();
+  tokens_.notify_all();
 }
 
 StepStats Replica::stats() const {
@@ -65,6 +75,7 @@ StepStats Replica::stats() const {
   const std::lock_guard lock(mutex_);
   StepStats stats = stats_;
   stats.planning_seconds = static_cast<double>(planning_ns_) * kNanosecond;
+  stats.output_seconds = static_cast<double>(output_ns_) * kNanosecond;
   stats.sampling_seconds = static_cast<double>(sampling_ns_) * kNanosecond;
   return stats;
 }
@@ -81,6 +92,34 @@ RequestCounts Replica::request_counts() const {
 
 // --- on the ranks' threads
 
+void Replica::fill_tokens(StepTask& task, int rank, int group) {
+  const int64_t awaited = task.step.awaits[group];
+  std::unique_lock lock(mutex_);
+  const bool in_time = tokens_.wait_for(lock, std::chrono::duration<double>(world_.timeout_s()),
+                                        [&] { return failure_ || sampled_steps_[group] >= awaited; });
+  if (failure_) throw CommError(*failure_);
+  if (!in_time) throw CommError(late_message(rank, group, awaited));
+  std::vector<int32_t>& tokens = task.step.plan.groups[group].tokens;
+  for (const StepEntry& entry : task.step.entries[group]) {
+    int32_t& token = tokens[entry.first_row];
+    // What is no token ends its request, and this row with it.
+    if (entry.awaits_token && token == kUnknownToken)
+      token = std::max(0, request_of(entry).sampled_at(entry.first_position).token);
+  }
+}
+
+std::string Replica::late_message(int rank, int group, int64_t step) const {
+  const Mesh& mesh = world_.mesh();
+  int leader = 0;
+  for (int i = mesh.world_size() - 1; i >= 0; --i) {
+    const Coordinates at = mesh.at(i);
+    if (at.dp == index_ && at.pp == mesh.sizes().pipeline - 1 && at.attn_dp == group) leader = i;
+  }
+  return fmt::format(
+      "{} waited {:.3g} s for the tokens that {} samples in step {}; raise comm_timeout_s if it is only slow",
+      world_.rank_name(rank), world_.timeout_s(), world_.rank_name(leader), step);
+}
+
 void Replica::on_logits(const StepTask& task, int group, std::span<const float> logits) {
   const Clock::time_point begin = Clock::now();
   const size_t rows = task.step.plan.groups[group].logit_rows.size();
@@ -90,7 +129,7 @@ void Replica::on_logits(const StepTask& task, int group, std::span<const float> 
     LiveRequest& request = request_of(entry);
     const auto values = logits.subspan(entry.logits_begin * vocab, entry.logits_count * vocab);
     if (request.sampler) {
-      request.sampled = request.sampler->sample(values);
+      request.sampled_at(entry.first_position + entry.rows) = request.sampler->sample(values);
       continue;
     }
     try {
@@ -103,6 +142,9 @@ void Replica::on_logits(const StepTask& task, int group, std::span<const float> 
     }
   }
   sampling_ns_ += nanoseconds(Clock::now() - begin);
+  const std::lock_guard lock(mutex_);
+  sampled_steps_[group] = task.step.plan.step;
+  tokens_.notify_all();
 }
 
 void Replica::on_done(const StepTask& task, int) {
@@ -115,16 +157,11 @@ void Replica::on_done(const StepTask& task, int) {
 
 void Replica::run() {
   while (take_events()) {
-    const Clock::time_point begin = Clock::now();
-    while (oldest_is_done()) {  // one at a time, so that what is decided never depends on how many are done by now
-      complete_oldest();
-      finish_cancelled();
-      start_steps();
-    }
-    finish_cancelled();
+    // One at a time, so that what is decided never depends on how many are done by now.
+    while (oldest_is_done()) advance();
     start_steps();
+    finish_cancelled();
     note_state();
-    planning_ns_ += nanoseconds(Clock::now() - begin);
   }
   fail_all();
 }
@@ -146,10 +183,8 @@ bool Replica::take_events() {
   for (const uint64_t id : std::exchange(cancels_, {})) {
     const auto found = requests_.find(id);
     if (found == requests_.end()) continue;  // has ended meanwhile
-    if (found->second->cancelled) continue;
-    found->second->cancelled = true;
-    scheduler_.release(
-        *found->second);  // in no further step; told when those in flight, which may still hand out logits, are done
+    if (found->second->released) continue;
+    release(*found->second);
     cancelling_.push_back(id);
   }
   return true;
@@ -170,17 +205,15 @@ void Replica::start_steps() {
     const std::lock_guard lock(mutex_);
     if (stopping_ || failure_) return;
   }
+  const Clock::time_point begin = Clock::now();
   while (std::optional<ScheduledStep> step = scheduler_.next()) launch(std::move(*step));
+  planning_ns_ += nanoseconds(Clock::now() - begin);
 }
 
 void Replica::launch(ScheduledStep step) {
   const auto task = std::make_shared<StepTask>();
   for (const auto& entries : step.entries)
-    for (const StepEntry& entry : entries) {
-      LiveRequest& request = request_of(entry);
-      task->requests.push_back(requests_.at(request.id));
-      if (!std::exchange(request.started, true) && request.callbacks.on_start) request.callbacks.on_start();
-    }
+    for (const StepEntry& entry : entries) task->requests.push_back(requests_.at(request_of(entry).id));
   task->step = std::move(step);
   task->sink = this;
   const int ranks = world_.mesh().replica_size();
@@ -194,19 +227,45 @@ void Replica::launch(ScheduledStep step) {
   in_flight_.push_back({.task = task, .ranks_left = ranks_left, .launched = now});
   for (int rank = index_ * ranks; rank < (index_ + 1) * ranks; ++rank)
     world_.post(rank, [task, ticket = count_down_at_end(ranks_left)](RankState& state) { run_step(state, *task); });
+  for (const auto& entries : task->step.entries)
+    for (const StepEntry& entry : entries) note_start(request_of(entry));
 }
 
-void Replica::complete_oldest() {
+void Replica::note_start(LiveRequest& request) {
+  if (std::exchange(request.started, true)) return;  // also when it starts again after it gave way
+  request.result.times.queue_seconds = request.age_seconds();
+  request.result.cached_tokens = request.reused_tokens();
+  if (request.callbacks.on_start) request.callbacks.on_start();
+}
+
+// The oldest step is done. What follows it is planned before anybody is told of its tokens.
+void Replica::advance() {
   const InFlight done = std::move(in_flight_.front());
   in_flight_.pop_front();
-  count(done);
+  const Clock::time_point begin = Clock::now();
   scheduler_.complete(done.task->step);
-  for (const auto& entries : done.task->step.entries)
-    for (const StepEntry& entry : entries) settle(request_of(entry), entry);
+  count(done);
+  const std::vector<Output> outputs = settle(*done.task);
+  planning_ns_ += nanoseconds(Clock::now() - begin);
+  start_steps();
+  const Clock::time_point planned = Clock::now();
+  for (const Output& output : outputs) tell(output);
+  output_ns_ += nanoseconds(Clock::now() - planned);
+}
+
+std::vector<Replica::Output> Replica::settle(const StepTask& task) {
+  std::vector<Output> outputs;
+  for (const auto& entries : task.step.entries)
+    for (const StepEntry& entry : entries)
+      if (std::optional<Output> output = settle(request_of(entry), entry)) outputs.push_back(std::move(*output));
+  return outputs;
 }
 
 void Replica::count(const InFlight& done) {
   const ScheduledStep& step = done.task->step;
+  int64_t dropped = 0;  // rows of requests that had ended
+  for (const auto& entries : step.entries)
+    dropped += std::count_if(entries.begin(), entries.end(), [](const StepEntry& e) { return request_of(e).released; });
   const Clock::time_point now = Clock::now();
   const double seconds = std::chrono::duration<double>(now - std::max(done.launched, last_completion_)).count();
   last_completion_ = now;
@@ -219,7 +278,7 @@ void Replica::count(const InFlight& done) {
   if (step.prompt_rows > 0) {
     stats_.prompt_seconds += seconds;
   } else {
-    stats_.generated_tokens += step.generated_rows;
+    stats_.generated_tokens += step.generated_rows - dropped;
     stats_.generation_seconds += seconds;
   }
 }
@@ -236,41 +295,49 @@ void Replica::note_state() {
   request_counts_ = counts;
 }
 
-void Replica::settle(LiveRequest& request, const StepEntry& entry) {
-  if (request.cancelled) return;
+std::optional<Replica::Output> Replica::settle(LiveRequest& request, const StepEntry& entry) {
+  if (request.released) return std::nullopt;
+  const int64_t end = entry.first_position + entry.rows;
   if (request.sampler) {
-    if (entry.logits_count > 0) accept(request);
-    return;
+    if (!entry.samples) return std::nullopt;
+    return accept(request, end);
   }
-  if (entry.first_position + entry.rows < request.prompt_tokens) return;
-  std::string error;
-  {
-    const std::lock_guard lock(mutex_);
-    error = request.score_error;
-  }
-  finish(request, error.empty() ? FinishReason::kLength : FinishReason::kError, error);
+  if (end < request.prompt_tokens) return std::nullopt;
+  release(request);
+  return Output{.request = &request, .token = {}, .ends = FinishReason::kLength};
 }
 
-void Replica::accept(LiveRequest& request) {
-  const TokenLogprob& sampled = request.sampled;
-  if (sampled.token < 0) {
+// What follows from the token's number alone.
+Replica::Output Replica::accept(LiveRequest& request, int64_t position) {
+  Output output{.request = &request, .token = std::move(request.sampled_at(position))};
+  const int32_t token = output.token.token;
+  if (request.result.token_ids.empty()) request.result.times.first_token_seconds = request.age_seconds();
+  if (token < 0) {
+    output.ends = FinishReason::kError;
+  } else {
+    request.tokens.push_back(token);
+    request.result.token_ids.push_back(token);
+    if (std::find(request.stop_ids.begin(), request.stop_ids.end(), token) != request.stop_ids.end()) {
+      output.ends = FinishReason::kStop;
+    } else if (std::ssize(request.tokens) == request.prompt_tokens + request.max_tokens) {
+      output.ends = FinishReason::kLength;
+    }
+  }
+  if (output.ends != FinishReason::kNone) release(request);
+  return output;
+}
+
+void Replica::tell(const Output& output) {
+  LiveRequest& request = *output.request;
+  if (!request.sampler) return tell_scored(request);
+  if (output.token.token < 0) {
     finish(request, FinishReason::kError, "the model's logits are not finite numbers; are its weights damaged?");
     return;
   }
-  request.tokens.push_back(sampled.token);
-  request.result.token_ids.push_back(sampled.token);
-  request.result.logprobs.push_back(sampled);
-  OutputDelta delta{.token = sampled, .text = {}};
-  if (std::find(request.stop_ids.begin(), request.stop_ids.end(), sampled.token) != request.stop_ids.end()) {
-    delta.finish_reason = FinishReason::kStop;
-  } else {
-    delta.text = request.text->push(sampled.token);
-    if (request.text->stopped()) {
-      delta.finish_reason = FinishReason::kStop;
-    } else if (static_cast<int64_t>(request.tokens.size()) == request.prompt_tokens + request.max_tokens) {
-      delta.finish_reason = FinishReason::kLength;
-    }
-  }
+  OutputDelta delta{.token = output.token, .text = {}, .finish_reason = output.ends};
+  request.result.logprobs.push_back(output.token);
+  if (output.ends != FinishReason::kStop) delta.text = request.text->push(output.token.token);
+  if (request.text->stopped()) delta.finish_reason = FinishReason::kStop;
   if (delta.finish_reason != FinishReason::kNone) delta.text += request.text->finish();
   request.result.text += delta.text;
   try {
@@ -282,14 +349,29 @@ void Replica::accept(LiveRequest& request) {
   if (delta.finish_reason != FinishReason::kNone) finish(request, delta.finish_reason);
 }
 
+void Replica::tell_scored(LiveRequest& request) {
+  std::string error;
+  {
+    const std::lock_guard lock(mutex_);
+    error = request.score_error;
+  }
+  finish(request, error.empty() ? FinishReason::kLength : FinishReason::kError, error);
+}
+
+// In no further step.
+void Replica::release(LiveRequest& request) {
+  scheduler_.release(request);
+  request.released = true;
+}
+
 void Replica::finish(LiveRequest& request, FinishReason reason, const std::string& error) {
   const auto node = requests_.extract(request.id);  // keeps it alive to the end of this function
-  if (!request.cancelled) scheduler_.release(request);
+  if (!request.released) release(request);
   load_tokens_ -= request.prompt_tokens + request.max_tokens;
   note_state();
   request.result.finish_reason = reason;
   request.result.error = error;
-  request.result.cached_tokens = std::min(request.reused_tokens(), request.prompt_tokens);
+  request.result.times.end_seconds = request.age_seconds();
   request.callbacks.on_finish(std::move(request.result));
 }
 
@@ -297,7 +379,8 @@ void Replica::finish_cancelled() {
   std::erase_if(cancelling_, [&](uint64_t id) {
     const auto found = requests_.find(id);
     if (found == requests_.end()) return true;
-    if (found->second->in_flight() > 0) return false;
+    // Steps in flight may still hand out logits; a sampled token is nobody's.
+    if (found->second->callbacks.on_logits && found->second->in_flight() > 0) return false;
     finish(*found->second, FinishReason::kCancelled);
     return true;
   });

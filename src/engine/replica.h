@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Replica: serves requests on one copy of the model. Its thread owns the scheduler: it hands each step to the replica's ranks, takes the
-// sampled tokens, ends requests and starts the next step; with pipeline stages several steps are in flight.
+// Replica: runs the requests of one data-parallel replica. Its thread owns the scheduler: it hands each step to the replica's ranks, takes the
+// sampled tokens, plans what comes next, and only then makes text of them and tells whoever asked. Steps are in flight for every pipeline
+// stage, and one more: the ranks begin it by themselves as soon as the tokens that it needs are sampled.
 // Invariants: every request that was taken gets on_finish exactly once, whatever fails; steps complete in order; the thread sleeps
 // while there is nothing to do.
 #pragma once
@@ -53,6 +54,14 @@ class Replica : private StepSink {
     Clock::time_point launched;
   };
 
+  // A token of the oldest step, to be told.
+  struct Output {
+    LiveRequest* request = nullptr;
+    TokenLogprob token;
+    FinishReason ends = FinishReason::kNone;
+  };
+
+  void fill_tokens(StepTask& task, int rank, int group) override;
   void on_logits(const StepTask& task, int group, std::span<const float> logits) override;
   void on_done(const StepTask& task, int group) override;
 
@@ -61,13 +70,19 @@ class Replica : private StepSink {
   bool oldest_is_done();
   void start_steps();
   void launch(ScheduledStep step);
-  void complete_oldest();
-  void settle(LiveRequest& request, const StepEntry& entry);
-  void accept(LiveRequest& request);
+  void note_start(LiveRequest& request);
+  void advance();
+  std::vector<Output> settle(const StepTask& task);
+  std::optional<Output> settle(LiveRequest& request, const StepEntry& entry);
+  Output accept(LiveRequest& request, int64_t position);
+  void tell(const Output& output);
+  void tell_scored(LiveRequest& request);
+  void release(LiveRequest& request);
   void finish(LiveRequest& request, FinishReason reason, const std::string& error = {});
   void finish_cancelled();
   void fail_all();
   void count(const InFlight& done);
+  std::string late_message(int rank, int group, int64_t step) const;
   void note_state();
 
   RankWorld& world_;
@@ -81,12 +96,14 @@ class Replica : private StepSink {
   Clock::time_point last_completion_;                          // the thread's
   Clock::time_point busy_since_;                               // the thread's: of the steps in flight
   std::atomic<int64_t> load_tokens_{0};
-  std::atomic<int64_t> sampling_ns_{0}, planning_ns_{0};
+  std::atomic<int64_t> sampling_ns_{0}, planning_ns_{0}, output_ns_{0};
 
   mutable std::mutex mutex_;  // for what follows
   std::condition_variable event_;
   std::vector<std::shared_ptr<LiveRequest>> arrivals_;
   std::vector<uint64_t> cancels_;
+  std::condition_variable tokens_;
+  std::vector<int64_t> sampled_steps_;  // by group: the last one whose tokens are there
   std::map<int64_t, int> done_groups_;  // step -> groups that have finished it
   std::optional<std::string> failure_;
   bool stopping_ = false;

@@ -42,12 +42,20 @@ struct TokenLogprob {
   std::vector<std::pair<int32_t, float>> top;
 };
 
+// By the engine's clock, from the moment the request was taken. What has not happened is 0.
+struct RequestTimes {
+  double queue_seconds = 0;        // until the first step that computes any of it began
+  double first_token_seconds = 0;  // until the first token was there: what users call TTFT
+  double end_seconds = 0;          // until on_finish
+};
+
 struct GenerationResult {
   std::vector<int32_t> prompt_token_ids;
   std::vector<int32_t> token_ids;
   std::string text;
   std::vector<TokenLogprob> logprobs;
   int64_t cached_tokens = 0;  // of the prompt, that came from the cache
+  RequestTimes times;
   FinishReason finish_reason = FinishReason::kNone;
   std::string error;
 };

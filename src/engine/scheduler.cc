@@ -99,18 +99,21 @@ void Scheduler::release(Sequence& sequence) {
 // --- steps
 
 std::optional<ScheduledStep> Scheduler::next() {
-  if (in_flight_ >= limits_.pipeline) return std::nullopt;
+  const bool ahead = in_flight_ >= limits_.pipeline;  // the stages have work: time to guess at what follows it
+  if (in_flight_ >= limits_.pipeline + (limits_.overlap ? 1 : 0)) return std::nullopt;
   place_waiting();
   std::vector<GroupWork> work;
   for (const GroupScheduler& group : groups_)
-    work.push_back({.prompts = group.has_prompts(), .generation = group.has_generation()});
+    work.push_back({.prompts = group.has_prompts(), .generation = group.has_generation(ahead)});
   const bool prompts = balance_.prompts_run(work);
   ScheduledStep step;
+  step.plan.step = steps_;
   step.plan.groups.resize(limits_.groups);
   step.entries.resize(limits_.groups);
-  for (int i = 0; i < limits_.groups; ++i) groups_[i].plan(i, prompts, step);
+  step.awaits.resize(limits_.groups, -1);
+  for (int i = 0; i < limits_.groups; ++i) groups_[i].plan({.group = i, .prompts = prompts, .ahead = ahead}, step);
   if (step.prompt_rows + step.generated_rows == 0) return std::nullopt;
-  step.plan.step = steps_++;
+  ++steps_;
   ++in_flight_;
   return step;
 }

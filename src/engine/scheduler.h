@@ -25,11 +25,12 @@ class Scheduler {
 
   // The request must fit.
   void add(Sequence& sequence);
-  // The next step, if there is room for one more in flight and some sequence has something to run.
+  // The next step, if there is room for one more in flight and some sequence has something to run: `pipeline` steps, and with `overlap`
+  // one that may need tokens which those in flight sample.
   std::optional<ScheduledStep> next();
   // Steps complete in the order in which `next` gave them; the owner then appends the tokens that they sampled.
   void complete(const ScheduledStep& step);
-  // Forgets a finished or cancelled sequence; steps in flight may still compute it.
+  // Forgets a finished or cancelled sequence; steps in flight may still compute it, and what they sample for it counts for nothing.
   void release(Sequence& sequence);
 
   int64_t total_pages() const;

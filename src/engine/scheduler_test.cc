@@ -18,6 +18,7 @@ struct Spec {
   int64_t prompt = 1;
   int64_t max_tokens = 1;  // 0: scored
   int64_t arrives = 0;     // after so many completed steps
+  int64_t ends = 1000;  // after so many tokens at the latest, as by an end-of-text token: the scheduler does not know
 };
 
 SchedulerLimits small_limits() {
@@ -53,13 +54,13 @@ class Simulation {
     const int64_t most = 2000;
     int64_t completed = 0;
     arrive(0);
-    while (finished_ < specs_.size()) {
+    while (finished_ < specs_.size() || !in_flight_.empty()) {
       RC_ASSERT(completed < most);
       while (auto step = scheduler_.next()) {
         check(*step);
         if (log) log->push_back(words(*step));
         in_flight_.push_back(std::move(*step));
-        RC_ASSERT(std::ssize(in_flight_) <= limits_.pipeline);
+        RC_ASSERT(std::ssize(in_flight_) <= limits_.pipeline + limits_.overlap);
       }
       if (!in_flight_.empty()) complete();
       arrive(++completed);
@@ -100,6 +101,7 @@ class Simulation {
   int64_t check_entry(int group, const Batch& batch, const SequenceSpan& span, const StepEntry& entry) {
     const size_t index = index_.at(entry.sequence);
     const Spec& spec = specs_[index];
+    RC_ASSERT(!ended_.contains(index));
     int64_t& position = next_position_[index];
     RC_ASSERT(groups_[index] == -1 || groups_[index] == group);
     groups_[index] = group;
@@ -121,11 +123,15 @@ class Simulation {
                 page * limits_.cache.tokens_per_block + position % limits_.cache.tokens_per_block);
       take_page(group, page, index);
     }
-    // Only consecutive chunks of what is known may be in flight together.
+    // Only consecutive chunks of what is known may be in flight together, and the token that the last one samples.
     const int64_t known = std::ssize(entry.sequence->tokens);
-    if (entry.sequence->in_flight() > 1) RC_ASSERT(position <= known);
+    RC_ASSERT(position <= known + (limits_.overlap ? 1 : 0));
+    RC_ASSERT(entry.awaits_token == (position > known));
+    RC_ASSERT((batch.tokens[entry.first_row] == kUnknownToken) == entry.awaits_token);
     const bool all = spec.max_tokens == 0;
-    RC_ASSERT(entry.samples == (!all && position == known));
+    const int64_t expected = entry.sequence->expected();  // this step's included
+    RC_ASSERT(expected <= 2);
+    RC_ASSERT(entry.samples == (!all && position == known + std::max<int64_t>(0, expected - 1)));
     const int64_t fresh = std::clamp<int64_t>(position - scored_[index], 0, span.rows);
     scored_[index] = std::max(scored_[index], position);
     RC_ASSERT(entry.logits_count == (all ? fresh : int64_t{entry.samples}));
@@ -151,15 +157,19 @@ class Simulation {
     const ScheduledStep step = std::move(in_flight_.front());
     in_flight_.pop_front();
     scheduler_.complete(step);
+    for (size_t group = 0; group < step.entries.size(); ++group)
+      RC_ASSERT(step.awaits[group] < step.plan.step && (step.awaits[group] < 0 || limits_.overlap));
     for (const auto& entries : step.entries) {
       for (const StepEntry& entry : entries) {
         const size_t index = index_.at(entry.sequence);
         Sequence& sequence = *sequences_[index];
+        if (ended_.contains(index)) continue;
         last_served_[index] = clock_;
         const bool scored = sequence.all_logits && entry.first_position + entry.rows == sequence.prompt_tokens;
         if (!scored && !entry.samples) continue;
         if (entry.samples) sequence.tokens.push_back(8);
-        if (std::ssize(sequence.tokens) == sequence.prompt_tokens + sequence.max_tokens) end(index);
+        if (std::ssize(sequence.tokens) == sequence.prompt_tokens + std::min(sequence.max_tokens, specs_[index].ends))
+          end(index);
       }
     }
     ++clock_;
@@ -168,6 +178,7 @@ class Simulation {
 
   void end(size_t index) {
     scheduler_.release(*sequences_[index]);
+    ended_.insert(index);
     std::erase_if(page_owner_, [&](const auto& item) { return item.second == index; });
     last_served_.erase(index);
     ++finished_;
@@ -195,6 +206,7 @@ class Simulation {
   std::vector<int64_t> scored_;  // positions whose logits were delivered
   std::vector<int> groups_;
   std::set<size_t> preempted_;  // and not started again
+  std::set<size_t> ended_;
   std::map<std::pair<int, int32_t>, size_t> page_owner_;
   std::deque<ScheduledStep> in_flight_;
   std::map<size_t, int64_t> last_served_;
@@ -207,6 +219,7 @@ SchedulerLimits any_limits() {
   SchedulerLimits limits;
   limits.groups = *rc::gen::inRange(1, 4);
   limits.pipeline = *rc::gen::inRange(1, 4);
+  limits.overlap = *rc::gen::arbitrary<bool>();
   limits.max_batch_size = *rc::gen::inRange(1, 6);
   limits.max_num_tokens = *rc::gen::inRange(1, 24);
   limits.max_seq_len = 64;
@@ -225,7 +238,7 @@ SchedulerLimits any_limits() {
 
 std::vector<Spec> any_requests() {
   const auto request = rc::gen::construct<Spec>(rc::gen::inRange<int64_t>(1, 41), rc::gen::inRange<int64_t>(0, 13),
-                                                rc::gen::inRange<int64_t>(0, 20));
+                                                rc::gen::inRange<int64_t>(0, 20), rc::gen::inRange<int64_t>(1, 20));
   std::vector<Spec> specs = *rc::gen::container<std::vector<Spec>>(request);
   if (specs.size() > 20) specs.resize(20);
   return specs;
@@ -319,6 +332,44 @@ TEST(Scheduler, SpreadsRequestsOverStepsInFlight) {
   limits.pipeline = 2;
   EXPECT_EQ(schedule(limits, {{.prompt = 2, .max_tokens = 3}, {.prompt = 3, .max_tokens = 3}}),
             (Log{"a0+2", "b0+3", "a2+1", "b3+1", "a3+1", "b4+1"}));
+}
+
+TEST(Scheduler, PlansAheadOfTokensThatAreBeingSampled) {
+  SchedulerLimits limits = small_limits();
+  limits.overlap = true;
+  Scheduler scheduler(limits);
+  Sequence sequence;
+  sequence.tokens = {5, 6, 7};
+  sequence.prompt_tokens = 3;
+  sequence.max_tokens = 3;
+  scheduler.add(sequence);
+  const auto prompt = scheduler.next(), second = scheduler.next();
+  ASSERT_TRUE(prompt && second);
+  EXPECT_FALSE(scheduler.next());  // one ahead, no more
+  EXPECT_EQ(prompt->awaits[0], -1);
+  EXPECT_EQ(second->awaits[0], prompt->plan.step);
+  EXPECT_EQ(second->plan.groups[0].tokens, std::vector<int32_t>{kUnknownToken});
+  EXPECT_EQ(second->plan.groups[0].positions, std::vector<int32_t>{3});
+  scheduler.complete(*prompt);
+  sequence.tokens.push_back(8);
+  const auto third = scheduler.next();
+  ASSERT_TRUE(third);
+  EXPECT_EQ(third->awaits[0], second->plan.step);
+  scheduler.complete(*second);
+  sequence.tokens.push_back(9);
+  EXPECT_FALSE(scheduler.next());  // the third token is the last
+  scheduler.release(sequence);     // ended by the second: the third step's row is nobody's
+  scheduler.complete(*third);
+  EXPECT_EQ(scheduler.used_pages(), 0);
+}
+
+TEST(Scheduler, AheadOfAPipelineOnlyWhenEveryStageHasWork) {
+  SchedulerLimits limits = small_limits();
+  limits.pipeline = 2;
+  limits.overlap = true;
+  EXPECT_EQ(schedule(limits, {{.prompt = 2, .max_tokens = 3}, {.prompt = 3, .max_tokens = 3}}),
+            (Log{"a0+2", "b0+3", "a2+1", "b3+1", "a3+1", "b4+1"}));
+  EXPECT_EQ(schedule(limits, {{.prompt = 2, .max_tokens = 3}}), (Log{"a0+2", "a2+1", "a3+1"}));
 }
 
 TEST(Scheduler, ChunksOfOnePromptFollowEachOtherThroughThePipeline) {

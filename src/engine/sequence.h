@@ -27,6 +27,7 @@ struct Sequence {
   // The last token generated is never an input, so it needs no place in the cache.
   int64_t cache_tokens() const { return prompt_tokens + (max_tokens > 0 ? max_tokens - 1 : 0); }
   int64_t in_flight() const { return in_flight_; }
+  int64_t expected() const { return expected_; }
   int64_t reused_tokens() const { return reused_tokens_; }
 
  private:
@@ -36,7 +37,8 @@ struct Sequence {
   int64_t arrival_ = 0;
   int64_t scheduled_ = 0;    // leading tokens that the cache holds, or will when the steps in flight are done
   int64_t in_flight_ = 0;    // steps
-  int64_t expected_ = 0;     // tokens that steps in flight will bring
+  int64_t expected_ = 0;     // tokens that steps in flight will bring; at most two
+  int64_t sampled_by_ = -1;  // the last step that brings one
   int64_t logits_from_ = 0;  // all_logits: positions before it were delivered
   int64_t reused_tokens_ = 0;
   int64_t planned_ = -1;  // last plan of its group that serves it
@@ -53,11 +55,16 @@ struct StepEntry {
   int64_t logits_begin = 0;  // index into Batch::logit_rows
   int64_t logits_count = 0;
   bool samples = false;  // the step brings a token
+  bool awaits_token =
+      false;  // its one row's input is sampled by a step in flight: kUnknownToken in the batch until then
 };
+
+constexpr int32_t kUnknownToken = -1;
 
 struct ScheduledStep {
   StepPlan plan;
   std::vector<std::vector<StepEntry>> entries;  // by group
+  std::vector<int64_t> awaits;  // by group: the step in flight that samples the last unknown token; -1: none
   int64_t prompt_rows = 0;
   int64_t generated_rows = 0;
 };

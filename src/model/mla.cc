@@ -156,8 +156,10 @@ class LatentAttention : public Attention {
     const int64_t positions = latent.rows(), block = kv.tokens_per_block(), pages = (positions + block - 1) / block;
     const Tensor k = backend.concat_columns(keys).view({positions, heads.size(), layer_.head_dim});
     const Tensor v = backend.concat_columns(values).view({positions, heads.size(), layer_.v_dim});
-    const KvLayer whole{backend.empty(kv.k.dtype(), {pages, heads.size(), block, layer_.head_dim}),
-                        backend.empty(kv.k.dtype(), {pages, heads.size(), block, layer_.v_dim})};
+    // Latents of eight bits were rounded once; what is made of them is not rounded to eight bits again.
+    const DType dtype = kv.k.dtype() == DType::kF8E4M3 ? DType::kBF16 : kv.k.dtype();
+    const KvLayer whole{backend.empty(dtype, {pages, heads.size(), block, layer_.head_dim}),
+                        backend.empty(dtype, {pages, heads.size(), block, layer_.v_dim})};
     std::vector<int32_t> slots(static_cast<size_t>(positions));
     std::iota(slots.begin(), slots.end(), 0);
     backend.kv_write(whole, k, v, slots);

@@ -5,7 +5,7 @@
 //   score  = scale * dot(q, k): sixteen lanes over k_dim, one chain each, lanes added as a tree (simd.h)
 //   block  : weights exp(score - maximum so far); their sum over four vectors of 16 positions; values in position order
 //   masked positions take no part, and a block or segment without visible positions is skipped.
-// K and V are f32, or bf16 widened to f32: exact, so that products and sums are f32 in both cases.
+// K and V are f32, or bf16 or E4M3 widened to f32: exact, so that products and sums are f32 in all cases.
 // Not here: which tiles there are and who computes them (cpu_backend_attention.cc).
 #pragma once
 
@@ -26,9 +26,11 @@ struct QueryRow {
   int64_t last;
 };
 
+enum class KvElement : uint8_t { kF32, kBF16, kF8E4M3 };
+
 // One KV head of one sequence. Position p is row p % tokens_per_block of page pages[p / tokens_per_block].
 struct KvSource {
-  const void* k;  // this head's first element in page 0: f32, or bf16 bits
+  const void* k;  // this head's first element in page 0
   const void* v;  // == k: values are the first v_dim columns of k
   const int32_t* pages;
   int64_t tokens_per_block;
@@ -37,7 +39,7 @@ struct KvSource {
   int64_t k_dim;
   int64_t v_dim;
   int64_t v_row_stride;  // k_dim where v == k
-  bool bf16;
+  KvElement element;
 };
 
 // Unfinished rows: weights so far are relative to `maximum`; minus infinity: nothing seen yet.

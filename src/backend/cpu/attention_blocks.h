@@ -3,7 +3,7 @@
 #pragma once
 
 #include "backend/cpu/attention.h"
-#include "backend/cpu/simd.h"
+#include "backend/cpu/simd_float8.h"
 
 namespace shoal::SHOAL_ISA {
 namespace {
@@ -63,17 +63,22 @@ inline void find_block(const KvSource& source, int64_t seen, Block<T>& block) {
   }
 }
 
-inline void widen_rows(const uint16_t* const* rows, int64_t dim, float* scratch, const float** wide) {
+SHOAL_INLINE F32x16 widened(const uint16_t* p, int64_t n) { return load16_bf16(p, n); }
+SHOAL_INLINE F32x16 widened(const uint8_t* p, int64_t n) { return load16_f8(p, n); }
+
+template <typename T>
+inline void widen_rows(const T* const* rows, int64_t dim, float* scratch, const float** wide) {
   const int64_t stride = round_up_16(dim);
   for (int64_t j = 0; j < kAttentionBlock; ++j) {
     const bool repeated = j > 0 && rows[j] == rows[j - 1];
     wide[j] = repeated ? wide[j - 1] : scratch + j * stride;
     if (repeated) continue;
-    for (int64_t i = 0; i < dim; i += 16) store16(scratch + j * stride + i, load16_bf16(rows[j] + i, dim - i));
+    for (int64_t i = 0; i < dim; i += 16) store16(scratch + j * stride + i, widened(rows[j] + i, dim - i));
   }
 }
 
-inline void widen_block(const KvSource& source, const Block<uint16_t>& narrow, float* scratch, Block<float>& wide) {
+template <typename T>
+inline void widen_block(const KvSource& source, const Block<T>& narrow, float* scratch, Block<float>& wide) {
   wide.begin = narrow.begin;
   wide.first = narrow.first;
   wide.end = narrow.end;

@@ -9,7 +9,7 @@ namespace shoal::SHOAL_ISA {
 namespace {
 
 constexpr float kMinusInfinity = -__builtin_inff();
-// With fewer rows, each element of bf16 K and V is widened where it is used.
+// With fewer rows, each element of narrow K and V is widened where it is used.
 constexpr int64_t kWidenFromRows = 4;
 
 SHOAL_INLINE float exp1(float x) { return reduce_max(exp16(set1(x))); }
@@ -111,31 +111,47 @@ inline void attend_block(const AttentionTile& tile, int64_t row_begin, int64_t c
   });
 }
 
+// What some row of [row_begin, row_end) sees of the block at `begin`.
+struct SeenBlock {
+  int64_t row_begin;
+  int64_t row_end;
+  int64_t begin;
+  int64_t first;
+  int64_t end;
+};
+
+template <typename T>
+inline Block<T> find_seen(const AttentionTile& tile, const SeenBlock& seen) {
+  Block<T> block;
+  block.begin = seen.begin;
+  block.first = seen.first;
+  block.end = seen.end;
+  find_block(*tile.source, tile.rows[tile.count - 1].last + 1, block);
+  return block;
+}
+
+template <typename T>
+inline void attend_narrow(const AttentionTile& tile, const SeenBlock& seen, const AttentionState& state) {
+  const Block<T> narrow = find_seen<T>(tile, seen);
+  const int64_t count = seen.row_end - seen.row_begin;
+  if (count < kWidenFromRows) return attend_block(tile, seen.row_begin, count, narrow, state);
+  Block<float> block;
+  widen_block(*tile.source, narrow, tile.scratch + kAttentionBlock * kAttentionTileRows, block);
+  attend_block(tile, seen.row_begin, count, block, state);
+}
+
 // Rows [row_begin, row_end) see something of the block at `begin`.
 inline void attend_rows(const AttentionTile& tile, int64_t row_begin, int64_t row_end, int64_t begin,
                         const AttentionState& state) {
-  const KvSource& source = *tile.source;
-  const int64_t count = row_end - row_begin;
-  const int64_t first = larger(begin, tile.rows[row_begin].first);
-  const int64_t seen = tile.rows[tile.count - 1].last + 1;
-  const int64_t end = smaller(begin + kAttentionBlock, tile.rows[row_end - 1].last + 1);
-  if (first >= end) return;
-  Block<float> block;
-  block.begin = begin;
-  block.first = first;
-  block.end = end;
-  if (!source.bf16) {
-    find_block(source, seen, block);
-    return attend_block(tile, row_begin, count, block, state);
-  }
-  Block<uint16_t> narrow;
-  narrow.begin = begin;
-  narrow.first = first;
-  narrow.end = end;
-  find_block(source, seen, narrow);
-  if (count < kWidenFromRows) return attend_block(tile, row_begin, count, narrow, state);
-  widen_block(source, narrow, tile.scratch + kAttentionBlock * kAttentionTileRows, block);
-  attend_block(tile, row_begin, count, block, state);
+  const SeenBlock seen = {.row_begin = row_begin,
+                          .row_end = row_end,
+                          .begin = begin,
+                          .first = larger(begin, tile.rows[row_begin].first),
+                          .end = smaller(begin + kAttentionBlock, tile.rows[row_end - 1].last + 1)};
+  if (seen.first >= seen.end) return;
+  if (tile.source->element == KvElement::kBF16) return attend_narrow<uint16_t>(tile, seen, state);
+  if (tile.source->element == KvElement::kF8E4M3) return attend_narrow<uint8_t>(tile, seen, state);
+  attend_block(tile, row_begin, row_end - row_begin, find_seen<float>(tile, seen), state);
 }
 
 inline void attend(const AttentionTile& tile, int64_t begin, int64_t end, const AttentionState& state) {

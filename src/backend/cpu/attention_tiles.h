@@ -11,8 +11,10 @@ namespace {
 
 SHOAL_INLINE F32x16 load_kv(const float* p) { return load16(p); }
 SHOAL_INLINE F32x16 load_kv(const uint16_t* p) { return load16_bf16(p); }
+SHOAL_INLINE F32x16 load_kv(const uint8_t* p) { return load16_f8(p); }
 SHOAL_INLINE F32x16 load_kv(const float* p, int64_t n) { return load16(p, n); }
 SHOAL_INLINE F32x16 load_kv(const uint16_t* p, int64_t n) { return load16_bf16(p, n); }
+SHOAL_INLINE F32x16 load_kv(const uint8_t* p, int64_t n) { return load16_f8(p, n); }
 
 // Tiles of fewer rows wait for memory, and fetch what comes next; taller ones find all in a cache.
 template <int Rows, typename T>

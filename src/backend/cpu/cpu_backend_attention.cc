@@ -129,7 +129,12 @@ class AttentionRun {
             .k_dim = k.size(3),
             .v_dim = spec_.v_dim,
             .v_row_stride = v.size(3),
-            .bf16 = k.dtype() == DType::kBF16};
+            .element = element()};
+  }
+
+  KvElement element() const {
+    if (layer_.k.dtype() == DType::kBF16) return KvElement::kBF16;
+    return layer_.k.dtype() == DType::kF8E4M3 ? KvElement::kF8E4M3 : KvElement::kF32;
   }
 
   int64_t scratch_floats() const { return attention_scratch_floats(layer_.k.size(3), spec_.v_dim); }

@@ -4,7 +4,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/elementwise.h"
-#include "tensor/raw.h"
+#include "tensor/float8.h"
 
 namespace shoal {
 
@@ -23,6 +23,8 @@ void write_row(const RowKernels& kernels, const Tensor& pages, int64_t slot, con
     const int64_t element = page_element(pages, slot / tokens_per_block, head, slot % tokens_per_block);
     if (pages.dtype() == DType::kBF16) {
       kernels.to_bf16(values, &raw<BFloat16>(pages)[element].bits, dim);
+    } else if (pages.dtype() == DType::kF8E4M3) {
+      kernels.to_f8(values, &raw<Float8>(pages)[element].bits, dim);
     } else {
       std::memcpy(raw<float>(pages) + element, values, static_cast<size_t>(dim) * sizeof(float));
     }
@@ -79,6 +81,8 @@ Tensor CpuBackend::kv_read(const KvLayer& layer, const SequenceSpan& span) {
         float* target = raw_row<float>(out, position) + head * dim;
         if (pages.dtype() == DType::kBF16) {
           kernels.from_bf16(&raw<BFloat16>(pages)[element].bits, target, dim);
+        } else if (pages.dtype() == DType::kF8E4M3) {
+          kernels.from_f8(&raw<Float8>(pages)[element].bits, target, dim);
         } else {
           std::memcpy(target, raw<float>(pages) + element, static_cast<size_t>(dim) * sizeof(float));
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kernels on one row: norms, rotary positions, softmax and sigmoid, bf16 conversion. One table per instruction-set path.
+// Kernels on one row: norms, rotary positions, softmax and sigmoid, bf16 and E4M3 conversion. One table per instruction-set path.
 // Every function's bits depend on its arguments alone, and are the same on every path (simd.h).
 #pragma once
 
@@ -22,6 +22,8 @@ struct RowKernels {
   void (*sigmoid)(float* x, int64_t n);
   void (*to_bf16)(const float* x, uint16_t* out, int64_t n);  // nearest even
   void (*from_bf16)(const uint16_t* x, float* out, int64_t n);
+  void (*to_f8)(const float* x, uint8_t* out, int64_t n);  // nearest even, saturating
+  void (*from_f8)(const uint8_t* x, float* out, int64_t n);
 };
 
 extern const RowKernels kRowKernelsPlain, kRowKernelsAvx2, kRowKernelsAvx512, kRowKernelsAvx512Bf16;

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "backend/cpu/elementwise.h"
-#include "backend/cpu/simd.h"
+#include "backend/cpu/simd_float8.h"
 
 namespace shoal::SHOAL_ISA {
 namespace {
@@ -73,13 +73,23 @@ inline void from_bf16(const uint16_t* x, float* out, int64_t n) {
   for (int64_t i = 0; i < n; i += 16) store16(out + i, load16_bf16(x + i, n - i), n - i);
 }
 
+inline void to_f8(const float* x, uint8_t* out, int64_t n) {
+  for (int64_t i = 0; i < n; i += 16) store16_f8(out + i, load16(x + i, n - i), n - i);
+}
+
+inline void from_f8(const uint8_t* x, float* out, int64_t n) {
+  for (int64_t i = 0; i < n; i += 16) store16(out + i, load16_f8(x + i, n - i), n - i);
+}
+
 constexpr RowKernels kRowKernels = {.rms_norm = rms_norm,
                                     .rope_halves = rope_halves,
                                     .rope_interleaved = rope_interleaved,
                                     .softmax = softmax,
                                     .sigmoid = sigmoid,
                                     .to_bf16 = to_bf16,
-                                    .from_bf16 = from_bf16};
+                                    .from_bf16 = from_bf16,
+                                    .to_f8 = to_f8,
+                                    .from_f8 = from_f8};
 
 }  // namespace
 }  // namespace shoal::SHOAL_ISA

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "backend/reference/reference_backend.h"
-#include "tensor/raw.h"
+#include "tensor/float8.h"
 
 namespace shoal {
 
@@ -19,6 +19,8 @@ void store(const Tensor& pages, int64_t element, const float* values, int64_t n)
   for (int64_t i = 0; i < n; ++i) {
     if (pages.dtype() == DType::kBF16) {
       raw<BFloat16>(pages)[element + i] = to_bfloat16(values[i]);
+    } else if (pages.dtype() == DType::kF8E4M3) {
+      raw<Float8>(pages)[element + i] = to_float8(values[i]);
     } else {
       raw<float>(pages)[element + i] = values[i];
     }
@@ -26,7 +28,9 @@ void store(const Tensor& pages, int64_t element, const float* values, int64_t n)
 }
 
 float load(const Tensor& pages, int64_t element) {
-  return pages.dtype() == DType::kBF16 ? to_float(raw<BFloat16>(pages)[element]) : raw<float>(pages)[element];
+  if (pages.dtype() == DType::kBF16) return to_float(raw<BFloat16>(pages)[element]);
+  return pages.dtype() == DType::kF8E4M3 ? f8e4m3_to_float(raw<Float8>(pages)[element].bits)
+                                         : raw<float>(pages)[element];
 }
 
 int64_t position_element(const Tensor& pages, const SequenceSpan& span, int64_t head, int64_t position) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Under load: 200 requests with random arrivals, lengths, seeds, shared beginnings and cancellations, in a cache so small that running ones
-// are preempted, give token for token what each gives alone on one rank. And thousands of short requests leave nothing behind.
+// are preempted, give token for token what each gives alone: on one rank, or with context parallelism, which rounds in its own way, on the
+// same ranks. And thousands of short requests leave nothing behind.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -143,7 +144,7 @@ TEST_P(Serving, GivesWhatEachRequestGivesAlone) {
   Engine engine(model, config_for(c, c.layout));
   const std::vector<Request> requests = random_requests(engine.spec().vocab, engine.mesh().sizes().attention_data);
   const std::vector<GenerationResult> results = Client(engine, requests).run();
-  EngineConfig alone_config = config_for(c, {"one"});
+  EngineConfig alone_config = config_for(c, c.layout.cp > 1 ? c.layout : Layout{"one"});
   alone_config.kv_cache.enable_block_reuse = false;
   alone_config.max_num_tokens = kLongest;
   Engine alone(model, alone_config);
@@ -178,7 +179,10 @@ INSTANTIATE_TEST_SUITE_P(
                       ServingCase{{"pp2", 1, 2}, "gpt_oss", "MAX_UTILIZATION"},
                       ServingCase{{"pp2", 1, 2}, "deepseek_v3", "MAX_UTILIZATION", true},
                       ServingCase{{"adp4_ep4", 4, 1, 1, 1, 4, 4}, "deepseek_v3", "MAX_UTILIZATION", true, true},
-                      ServingCase{{"adp4_ep4", 4, 1, 1, 1, 4, 4}, "llama4", "GUARANTEED_NO_EVICT", false, true}),
+                      ServingCase{{"adp4_ep4", 4, 1, 1, 1, 4, 4}, "llama4", "GUARANTEED_NO_EVICT", false, true},
+                      ServingCase{{.name = "cp2_ring_helix", .cp = 2}, "qwen3", "MAX_UTILIZATION", true},
+                      ServingCase{{.name = "cp4_ulysses", .cp = 4, .cp_type = "ULYSSES"}, "qwen3", "MAX_UTILIZATION"},
+                      ServingCase{{.name = "tp2_cp2", .tp = 2, .cp = 2}, "deepseek_v3", "MAX_UTILIZATION", true, true}),
     [](const auto& row) { return row.param.layout.name + "__" + row.param.model + "__" + row.param.policy; });
 
 int64_t resident_kib() {

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine under load, random weights of two model shapes, all ratios within
+// one run:
+//   decode     32 sequences generate together: a step's time against what its
+//   weights' bytes or its arithmetic need at the least overhead   64 sequences:
+//   planning, sampling, and text and callbacks as shares of the time; how long
+//   ranks wait between steps, with and
+//              without the overlap of planning and computing
+//   reuse      time to first token of a prompt of which 1,000 tokens are
+//   cached, beside the same without the cache cp_memory  bytes of KV cache of a
+//   rank under cp 4, beside cp 1
+// Peaks are measured around every round; ratios are medians over rounds.
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <thread>
+#include <vector>
+
+#include "engine/engine.h"
+#include "machine.h"
+#include "shapes.h"
+
+namespace shoal {
+namespace {
+
+constexpr int64_t kPrompt = 32;
+constexpr int64_t kNewTokens = 17;
+constexpr int kRounds = 5;
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+int cores() { return static_cast<int>(std::thread::hardware_concurrency()); }
+
+std::vector<int32_t> prompt_of(int64_t tokens, int64_t salt, int64_t vocab) {
+  std::vector<int32_t> prompt;
+  for (int64_t i = 0; i < tokens; ++i) prompt.push_back(static_cast<int32_t>((i * 7919 + salt * 104729 + 1) % vocab));
+  return prompt;
+}
+
+EngineConfig config_of(int64_t batch) {
+  EngineConfig config;
+  config.threads_per_rank = cores();
+  config.load_format = "dummy";
+  config.max_batch_size = batch;
+  config.max_num_tokens = 2048;
+  config.max_seq_len = 2048;
+  config.kv_cache.max_tokens = batch * 128;
+  config.kv_cache.enable_block_reuse = false;
+  return config;
+}
+
+class Served {
+ public:
+  Served(const bench::ModelShape& shape, const EngineConfig& config)
+      : shape_(shape), directory_(shape), engine_(std::make_unique<Engine>(directory_.path(), config)) {}
+
+  // Time of a step in which all of `batch` sequences generate a token.
+  double step_seconds(int64_t batch) {
+    std::vector<std::vector<int32_t>> prompts;
+    for (int64_t i = 0; i < batch; ++i) prompts.push_back(prompt_of(kPrompt, ++salt_, shape_.vocab));
+    SamplingParams params;
+    params.max_tokens = kNewTokens;
+    params.ignore_eos = true;
+    std::vector<double> at;
+    engine_->generate(prompts, params, [&](size_t index, const OutputDelta&) {
+      if (index == 0) at.push_back(now());
+    });
+    std::vector<double> steps;
+    for (size_t i = 2; i < at.size(); ++i) steps.push_back(at[i] - at[i - 1]);
+    return median(steps);
+  }
+
+  double first_token_seconds(const std::vector<int32_t>& prompt) {
+    SamplingParams params;
+    params.max_tokens = 1;
+    params.ignore_eos = true;
+    return engine_->generate({prompt}, params).front().times.first_token_seconds;
+  }
+
+  Engine& engine() { return *engine_; }
+  const bench::ModelShape& shape() const { return shape_; }
+
+ private:
+  const bench::ModelShape& shape_;
+  bench::ShapeDirectory directory_;
+  std::unique_ptr<Engine> engine_;
+  int64_t salt_ = 0;
+};
+
+// What a step of `rows` generated tokens takes at the least: weights are bf16,
+// of experts those that some row picks.
+double bound_seconds(const bench::ModelShape& shape, int64_t rows, const bench::Peaks& peaks) {
+  const double count = static_cast<double>(rows);
+  const auto slower = [&](double weights_read, double products, double gflop_s) {
+    return std::max(2e-9 * weights_read / peaks.read_gb_s, 2e-9 * count * products / gflop_s);
+  };
+  double read = static_cast<double>(shape.layer_weights(shape.top_k));
+  double gflop_s = peaks.bf16_gflop_s;
+  if (shape.experts > 0) {
+    const double experts = static_cast<double>(shape.experts), picks = static_cast<double>(shape.top_k);
+    const auto picked = static_cast<int64_t>(std::lround(experts * (1.0 - std::pow(1.0 - picks / experts, count))));
+    read = static_cast<double>(shape.layer_weights(picked));
+    gflop_s = peaks.f32_gflop_s;  // models with routers keep float32 activations
+  }
+  const double layer = slower(read, static_cast<double>(shape.layer_weights(shape.top_k)), gflop_s);
+  const auto head = static_cast<double>(shape.head_products());
+  return static_cast<double>(shape.layers) * layer + slower(head, head, gflop_s);
+}
+
+void decode(benchmark::State& state, const bench::ModelShape& shape) {
+  const int64_t batch = state.range(0);
+  Served served(shape, config_of(batch));
+  served.step_seconds(batch);
+  std::vector<double> steps, of_bound;
+  bench::Peaks before = bench::measure_peaks(cores());
+  for (auto _ : state) {
+    const double step = served.step_seconds(batch);
+    const bench::Peaks after = bench::measure_peaks(cores());
+    state.SetIterationTime(step);
+    steps.push_back(step);
+    of_bound.push_back((bound_seconds(shape, batch, before) + bound_seconds(shape, batch, after)) / 2 / step);
+    before = after;
+  }
+  state.counters["step_ms"] = 1e3 * median(steps);
+  state.counters["tok_s"] = static_cast<double>(batch) / median(steps);
+  state.counters["of_bound"] = median(of_bound);
+}
+
+struct Shares {
+  double planning = 0, sampling = 0, output = 0, idle = 0;
+};
+
+Shares shares_of(Served& served, int64_t batch) {
+  const EngineStats before = served.engine().stats();
+  const double begin = now();
+  served.step_seconds(batch);
+  const double wall = now() - begin;
+  const EngineStats after = served.engine().stats();
+  return {.planning = (after.steps.planning_seconds - before.steps.planning_seconds) / wall,
+          .sampling = (after.steps.sampling_seconds - before.steps.sampling_seconds) / wall,
+          .output = (after.steps.output_seconds - before.steps.output_seconds) / wall,
+          .idle = (after.ranks[0].idle_seconds - before.ranks[0].idle_seconds) / wall};
+}
+
+void overhead(benchmark::State& state) {
+  const int64_t batch = state.range(0);
+  EngineConfig config = config_of(batch);
+  Served ahead(bench::dense_shape(), config);
+  config.disable_overlap_scheduler = true;
+  Served after(bench::dense_shape(), config);
+  ahead.step_seconds(batch);
+  after.step_seconds(batch);
+  std::vector<double> planning, sampling, output, idle, idle_without, faster;
+  for (auto _ : state) {
+    const Shares shares = shares_of(ahead, batch), without = shares_of(after, batch);
+    const double step = ahead.step_seconds(batch), step_without = after.step_seconds(batch);
+    state.SetIterationTime(step);
+    planning.push_back(shares.planning);
+    sampling.push_back(shares.sampling);
+    output.push_back(shares.output);
+    idle.push_back(shares.idle);
+    idle_without.push_back(without.idle);
+    faster.push_back(step_without / step);
+  }
+  state.counters["planning"] = median(planning);
+  state.counters["sampling"] = median(sampling);
+  state.counters["output"] = median(output);
+  state.counters["idle"] = median(idle);
+  state.counters["idle_no_overlap"] = median(idle_without);
+  state.counters["speedup"] = median(faster);
+}
+
+void reuse(benchmark::State& state) {
+  constexpr int64_t kPrefix = 1000, kOwn = 16;
+  EngineConfig config = config_of(1);
+  config.kv_cache.max_tokens = 4096;
+  Served fresh(bench::dense_shape(), config);
+  config.kv_cache.enable_block_reuse = true;
+  Served cached(bench::dense_shape(), config);
+  const int64_t vocab = bench::dense_shape().vocab;
+  std::vector<int32_t> prompt = prompt_of(kPrefix, 0, vocab);
+  cached.first_token_seconds(prompt);
+  std::vector<double> with, without;
+  for (auto _ : state) {
+    const std::vector<int32_t> own = prompt_of(kOwn, std::ssize(with) + 1, vocab);
+    prompt.resize(kPrefix);
+    prompt.insert(prompt.end(), own.begin(), own.end());
+    with.push_back(cached.first_token_seconds(prompt));
+    without.push_back(fresh.first_token_seconds(prompt));
+    state.SetIterationTime(with.back());
+  }
+  state.counters["cached_ms"] = 1e3 * median(with);
+  state.counters["fresh_ms"] = 1e3 * median(without);
+  state.counters["speedup"] = median(without) / median(with);
+}
+
+void cp_memory(benchmark::State& state) {
+  const auto kv_bytes = [](int64_t cp) {
+    EngineConfig config = config_of(1);
+    config.context_parallel_size = cp;
+    config.threads_per_rank = 1;
+    config.kv_cache.max_tokens = 2048;
+    Served served(bench::dense_shape(), config);
+    const EngineInfo& info = served.engine().info();
+    int64_t most = 0;
+    for (const RankPlan& plan : info.plans)
+      most = std::max(most, plan.kv_bytes(info.kv.pages, config.kv_cache.tokens_per_block));
+    return static_cast<double>(most);
+  };
+  for (auto _ : state) state.counters["share"] = kv_bytes(4) / kv_bytes(1);
+}
+
+void dense_decode(benchmark::State& state) { decode(state, bench::dense_shape()); }
+void moe_decode(benchmark::State& state) { decode(state, bench::moe_shape()); }
+
+BENCHMARK(dense_decode)->ArgName("sequences")->Arg(32)->UseManualTime()->Iterations(kRounds);
+BENCHMARK(moe_decode)->ArgName("sequences")->Arg(32)->UseManualTime()->Iterations(kRounds);
+BENCHMARK(overhead)->ArgName("sequences")->Arg(64)->UseManualTime()->Iterations(kRounds);
+BENCHMARK(reuse)->UseManualTime()->Iterations(kRounds);
+BENCHMARK(cp_memory)->Iterations(1);
+
+}  // namespace
+}  // namespace shoal

@@ -24,6 +24,7 @@ class Command {
 std::unique_ptr<Command> generate_command();
 std::unique_ptr<Command> score_command();
 std::unique_ptr<Command> explain_command();
+std::unique_ptr<Command> serve_command();
 std::unique_ptr<Command> eplb_command();
 
 }  // namespace shoal

@@ -28,6 +28,7 @@ std::vector<std::unique_ptr<Command>> commands() {
   list.push_back(generate_command());
   list.push_back(score_command());
   list.push_back(explain_command());
+  list.push_back(serve_command());
   list.push_back(eplb_command());
   return list;
 }
@@ -36,14 +37,12 @@ std::vector<std::unique_ptr<Command>> commands() {
 void check_command(const std::vector<std::string>& arguments, const std::vector<std::unique_ptr<Command>>& list) {
   if (arguments.empty())
     throw Error(ErrorKind::kInvalid,
-                "no command is given; there are generate, score, explain and eplb, each with --help");
+                "no command is given; there are generate, score, explain, serve and eplb, each with --help");
   const std::string& name = arguments.front();
   if (name.starts_with('-')) return;  // --help, --version
-  for (const char* planned : {"serve", "bench"}) {
-    if (name != planned) continue;
+  if (name == "bench")
     throw Error(ErrorKind::kUnsupported,
-                fmt::format("shoal {} is not built yet; there are generate, score, explain and eplb", name));
-  }
+                "shoal bench is not built yet; there are generate, score, explain, serve and eplb");
   std::vector<KnownWord> known;
   for (const auto& command : list) {
     if (name == command->name()) return;

@@ -110,8 +110,9 @@ Engine::Engine(const std::filesystem::path& model_dir, const EngineConfig& confi
   start_balancers();
   for (int i = 0; i < setup_.mesh.sizes().data; ++i)
     replicas_.push_back(std::make_unique<Replica>(*world_, i, limits_, balancers_.empty() ? nullptr : balancers_[i]));
-  world_->when_failed([this](const std::string& reason) {
+  world_->when_failed([this, on_failed = hooks.on_failed](const std::string& reason) {
     for (const auto& replica : replicas_) replica->fail(reason);
+    if (on_failed) on_failed(reason);
   });
 }
 
@@ -167,8 +168,13 @@ void Engine::load(const EngineHooks& hooks) {
   auto loaded =
       std::async(std::launch::async, [&] { world_->on_all([&](RankState& state) { state.model->load(progress); }); });
   const int64_t total = progress.total_bytes;
-  while (loaded.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
-    if (hooks.on_load) hooks.on_load(std::min<int64_t>(progress.done_bytes, total - 1), total);
+  try {
+    while (loaded.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
+      if (hooks.on_load) hooks.on_load(std::min<int64_t>(progress.done_bytes, total - 1), total);
+  } catch (...) {
+    progress.cancelled = true;
+    throw;
+  }
   loaded.get();
   if (hooks.on_load) hooks.on_load(total, total);
   world_->when_failed({});
@@ -328,6 +334,8 @@ uint64_t Engine::submit(std::vector<int32_t> prompt, const SamplingParams& param
   submit_all({std::move(request)});
   return id;
 }
+
+void Engine::abort(const std::string& reason) { world_->abort(reason); }
 
 void Engine::cancel(uint64_t id) {
   for (const auto& replica : replicas_) replica->cancel(id);

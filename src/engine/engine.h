@@ -30,10 +30,13 @@ namespace shoal {
 class Engine;
 
 struct EngineHooks {
-  // On the constructing thread: several times a second while weights are read, and when done == total.
+  // On the constructing thread: several times a second while weights are read, and when done == total. What it throws ends
+  // the construction.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> on_load;
   // When everything is planned and nothing read: info() is known and check() works. What it throws ends the construction.
   std::function<void(const Engine&)> on_planned;
+  // Once, on the failing rank's thread, when a rank has failed after loading: "rank 3 (dp 0, stage 0, tp 3): …".
+  std::function<void(const std::string&)> on_failed;
   std::optional<Tokenizer> tokenizer;  // already loaded; else the directory's, if it has one
   StageModelFactory models;            // in place of the real model's (tests)
 };
@@ -75,6 +78,8 @@ class Engine {
   // Thread-safe. Throws Error if the request is wrong or can never fit. Returns its id.
   uint64_t submit(std::vector<int32_t> prompt, const SamplingParams& params, RequestCallbacks callbacks,
                   const SchedulingParams& scheduling = {});
+  // Every request ends with this error, now and from now on, as if a rank had failed with it.
+  void abort(const std::string& reason);
   // The request ends soon with kCancelled, unless it has ended already.
   void cancel(uint64_t id);
 

@@ -141,6 +141,11 @@ void Engine::plan(const EngineHooks& hooks) {
                                 .checkpoint = setup_.checkpoint.get(),
                                 .load_threads = info_.threads_per_rank});
   }
+  if (hooks.wrap_model) {
+    world.models = [make = std::move(world.models), wrap = hooks.wrap_model](int rank, Backend& backend) {
+      return wrap(rank, make(rank, backend));
+    };
+  }
   world_ = std::make_unique<RankWorld>(std::move(world));
   info_.plans.resize(ranks);
   info_.expert_bytes.resize(ranks);
@@ -333,6 +338,10 @@ uint64_t Engine::submit(std::vector<int32_t> prompt, const SamplingParams& param
   const uint64_t id = request->id;
   submit_all({std::move(request)});
   return id;
+}
+
+void Engine::clear_cache() {
+  for (const auto& replica : replicas_) replica->clear_cache();
 }
 
 void Engine::abort(const std::string& reason) { world_->abort(reason); }

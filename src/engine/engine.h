@@ -39,6 +39,8 @@ struct EngineHooks {
   std::function<void(const std::string&)> on_failed;
   std::optional<Tokenizer> tokenizer;  // already loaded; else the directory's, if it has one
   StageModelFactory models;            // in place of the real model's (tests)
+  // Around each rank's model: to make it fail on purpose.
+  std::function<std::unique_ptr<StageModel>(int rank, std::unique_ptr<StageModel>)> wrap_model;
 };
 
 struct EngineInfo {
@@ -78,6 +80,8 @@ class Engine {
   // Thread-safe. Throws Error if the request is wrong or can never fit. Returns its id.
   uint64_t submit(std::vector<int32_t> prompt, const SamplingParams& params, RequestCallbacks callbacks,
                   const SchedulingParams& scheduling = {});
+  // Soon: cached prefixes that no request uses are forgotten.
+  void clear_cache();
   // Every request ends with this error, now and from now on, as if a rank had failed with it.
   void abort(const std::string& reason);
   // The request ends soon with kCancelled, unless it has ended already.

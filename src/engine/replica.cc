@@ -63,6 +63,12 @@ void Replica::cancel(uint64_t id) {
   event_.notify_one();
 }
 
+void Replica::clear_cache() {
+  const std::lock_guard lock(mutex_);
+  clearing_ = true;
+  event_.notify_one();
+}
+
 void Replica::fail(const std::string& reason) {
   const std::lock_guard lock(mutex_);
   if (!failure_) failure_ = reason;
@@ -173,9 +179,11 @@ bool Replica::take_events() {
     return !in_flight_.empty() && done_groups_[in_flight_.front().task->step.plan.step] == limits_.groups;
   };
   event_.wait(lock, [&] {
-    return failure_ || (stopping_ && in_flight_.empty()) || !arrivals_.empty() || !cancels_.empty() || oldest_done();
+    return failure_ || (stopping_ && in_flight_.empty()) || !arrivals_.empty() || !cancels_.empty() || clearing_ ||
+           oldest_done();
   });
   if (failure_ || (stopping_ && in_flight_.empty())) return false;
+  if (std::exchange(clearing_, false)) scheduler_.clear_cache();
   for (auto& request : std::exchange(arrivals_, {})) {
     scheduler_.add(*request);
     requests_.emplace(request->id, std::move(request));

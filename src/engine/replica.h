@@ -37,6 +37,8 @@ class Replica : private StepSink {
   // All at once: the scheduler sees either none or all of them.
   void submit(std::vector<std::shared_ptr<LiveRequest>> requests);
   void cancel(uint64_t id);
+  // Soon: forgets cached prefixes that no request uses.
+  void clear_cache();
   // Every request ends with this error, now and from now on.
   void fail(const std::string& reason);
 
@@ -107,6 +109,7 @@ class Replica : private StepSink {
   std::map<int64_t, int> done_groups_;  // step -> groups that have finished it
   std::optional<std::string> failure_;
   bool stopping_ = false;
+  bool clearing_ = false;
   StepStats stats_;
   CacheUse cache_use_;
   RequestCounts request_counts_;

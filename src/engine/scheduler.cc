@@ -130,6 +130,10 @@ void Scheduler::complete(const ScheduledStep& step) {
 
 // --- counts
 
+void Scheduler::clear_cache() {
+  for (GroupScheduler& group : groups_) group.cache().clear();
+}
+
 int64_t Scheduler::total_pages() const {
   int64_t sum = 0;
   for (const GroupScheduler& group : groups_) sum += group.cache().total_pages();

@@ -33,6 +33,9 @@ class Scheduler {
   // Forgets a finished or cancelled sequence; steps in flight may still compute it, and what they sample for it counts for nothing.
   void release(Sequence& sequence);
 
+  // Forgets what is cached and used by nobody.
+  void clear_cache();
+
   int64_t total_pages() const;
   int64_t used_pages() const;
   int64_t cached_pages() const;

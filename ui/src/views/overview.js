@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// The first view: the figures that matter, where they come from, and what happened last.
+import { useComputed } from '@preact/signals';
+import { TimeChart } from '../charts.js';
+import { age, milliseconds, number, percent, ratio } from '../format.js';
+import { html } from '../html.js';
+import { Card, Sparkline } from '../parts.js';
+import { Keys, kMemory, kShares, RankGrid } from '../rank_grid.js';
+import { latest, points, ranks, server } from '../store.js';
+import { EventList } from './events.js';
+
+const kTiles = [
+  { title: 'Generated', unit: 'tok/s', get: point => point.generated_tokens_per_second, show: number, sub: point => `prompt ${number(point.prompt_tokens_per_second)} tok/s` },
+  { title: 'Requests', unit: 'running', get: point => point.running, show: number,
+    sub: point => (point.waiting ? `${number(point.waiting)} waiting, oldest ${age(point.oldest_waiting_seconds)}` : 'none waiting') },
+  { title: 'First token', unit: 'p50', get: point => point.ttft_ms?.p50, show: milliseconds, sub: point => `p99 ${milliseconds(point.ttft_ms?.p99)}` },
+  { title: 'Between tokens', unit: 'p50', get: point => point.itl_ms?.p50, show: milliseconds, sub: point => `p99 ${milliseconds(point.itl_ms?.p99)}` },
+  { title: 'KV cache', unit: 'used', get: point => point.kv_used, show: percent, sub: point => `cached ${percent(point.kv_cached)}, reused ${percent(point.kv_hit)}` },
+  { title: 'Imbalance', unit: 'worst layer', get: point => point.imbalance?.worst, show: ratio, sub: point => (point.imbalance ? `mean ${ratio(point.imbalance.mean)}` : 'no experts spread') },
+];
+
+function Tile({ tile }) {
+  const values = useComputed(() => points.value.slice(-60).map(point => tile.get(point) ?? null));
+  const point = latest.value;
+  return html`<div class="tile card">
+    <h2>${tile.title}</h2>
+    <p class="figure"><b>${point ? tile.show(tile.get(point)) : '–'}</b><span>${tile.unit}</span></p>
+    <p class="sub">${point ? tile.sub(point) : 'no data yet'}</p>
+    <${Sparkline} values=${values.value} />
+  </div>`;
+}
+
+export function Overview({ go }) {
+  const list = ranks.value;
+  return html`<div class="tiles" data-testid="tiles">${kTiles.map(tile => html`<${Tile} key=${tile.title} tile=${tile} />`)}</div>
+    <div class="columns">
+      <${TimeChart} name="throughput" /><${TimeChart} name="ttft" />
+    </div>
+    <${Card} title=${list.length === 1 ? 'Rank' : 'Ranks'} note=${server.value?.layout ?? ''} actions=${html`<${Keys} names=${[...kShares, ...kMemory]} />`}>
+      <${RankGrid} selected=${null} onSelect=${rank => rank !== null && go('ranks', rank)} />
+    <//>
+    <div class="columns">
+      <${TimeChart} name="imbalance" />
+      <${Card} title="Latest events" actions=${html`<a href="#/events">all events</a>`}><${EventList} most=${6} /><//>
+    </div>`;
+}

@@ -225,17 +225,17 @@ await runAll({
     await page.fill('#draft', 'Again');
     await page.keyboard.press('Enter');
     await waitForText(page, '.message:nth-child(4)', /A river/);
-    await page.click('text=Stop');
+    await page.click('button.stop');
     await waitForText(page, '.message:nth-child(4)', /stopped/);
     for (let waited = 0; !mock.cancelled && waited < 100; ++waited) await page.waitForTimeout(100);
     assert.equal(mock.cancelled, true, 'the server saw the client leave');
     assert.equal(mock.lastChat.messages.length, 3);
     mock.wordMs = 25;
     mock.chatError = { before: true, message: 'the prompt is too long', hint: 'shorten it' };
-    await page.click('text=Again');
+    await page.click('button:text-is("Again")');
     await waitForText(page, '.message:last-child', /the prompt is too long.*shorten it/);
     mock.chatError = { message: 'rank 3 is lost' };
-    await page.click('text=Again');
+    await page.click('button:text-is("Again")');
     await waitForText(page, '.message:last-child', /rank 3 is lost.*A river/);
   }),
 

@@ -127,7 +127,7 @@ export class World {
     rank.steps += busy * 40;
     rank.tokens += Math.round(speed);
     rank.bytes_sent += busy * 3.1e6;
-    return [compute, communication, stage, 1 - compute - communication - stage, speed, rank.last_step_age_seconds];
+    return [compute, communication, stage, 1 - compute - communication - stage, speed, rank.last_step_age_seconds].map(value => Math.round(value * 1e3) / 1e3);
   }
 
   rebalance(t) {

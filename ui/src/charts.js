@@ -17,13 +17,23 @@ const quantiles = name => [
   { label: 'p99', color: 'c4', get: point => point[name]?.p99, width: 1 },
 ];
 
-// The most, the middle and the least over all ranks, of one of the figures that a point has for each.
-const sorted = (point, figure) => (point.ranks ?? []).map(rank => rank[figure]).sort((a, b) => a - b);
-const spread = figure => [
-  { label: 'most', color: 'c2', get: point => sorted(point, figure).at(-1) },
-  { label: 'median', color: 'c1', get: point => sorted(point, figure)[Math.floor((point.ranks?.length ?? 0) / 2)], fill: true },
-  { label: 'least', color: 'c3', get: point => sorted(point, figure)[0] },
-];
+// The most, the middle and the least over all ranks, of one of the figures that a point has for each. A point does not change, so that
+// hundreds of ranks are sorted once for each second and not at every redraw.
+function spread(figure) {
+  const known = new WeakMap();
+  const of = point => {
+    if (!known.has(point)) {
+      const list = (point.ranks ?? []).map(rank => rank[figure]).sort((a, b) => a - b);
+      known.set(point, { most: list.at(-1), median: list[Math.floor(list.length / 2)], least: list[0] });
+    }
+    return known.get(point);
+  };
+  return [
+    { label: 'most', color: 'c2', get: point => of(point).most },
+    { label: 'median', color: 'c1', get: point => of(point).median, fill: true },
+    { label: 'least', color: 'c3', get: point => of(point).least },
+  ];
+}
 
 const latency = (title, name, note) => ({ title, note, series: quantiles(name), format: milliseconds });
 

@@ -80,7 +80,7 @@ ServerMetrics::ServerMetrics()
       fine_between_(fine_seconds()),
       fine_total_(fine_seconds()),
       finished_{{"stop", 0}, {"length", 0}, {"abort", 0}, {"error", 0}},
-      refused_{{"queue_full", 0}, {"draining", 0}, {"loading", 0}, {"failed", 0}} {}
+      refused_{{"queue_full", 0}, {"draining", 0}, {"loading", 0}, {"rank_lost", 0}} {}
 
 void ServerMetrics::accepted(int64_t choices, int64_t max_tokens) {
   requests_.choices.add(static_cast<double>(choices));

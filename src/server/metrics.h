@@ -43,7 +43,7 @@ class ServerMetrics {
 
   // A generation request was accepted: how many sequences of how many tokens it asks for.
   void accepted(int64_t choices, int64_t max_tokens);
-  // A request was turned away before it reached the engine. `reason`: a short word, one of a few: queue_full, draining, loading, failed.
+  // A request was turned away before it reached the engine. `reason`: a short word, one of a few: queue_full, draining, loading, rank_lost.
   void refused(std::string_view reason);
   // An answer was sent to its end (a stream's is its last frame). `route`: the pattern, such as "/v1/requests/{id}", never the path.
   void http_request(std::string_view method, std::string_view route, int status, double seconds);

@@ -243,6 +243,10 @@ void Engine::check_prompt(std::span<const int32_t> prompt, int64_t max_tokens) c
 void Engine::check_params(const SamplingParams& params) const {
   Problems problems;
   problems.append(sampling_problems(params));
+  for (const auto& [token, bias] : params.logit_bias)
+    if (token < 0 || token >= setup_.spec.vocab)
+      problems.add(
+          fmt::format("logit_bias names token {}, which is not in the vocabulary [0, {})", token, setup_.spec.vocab));
   if (!params.stop.empty() && !tokenizer_)
     problems.add("stop strings need a tokenizer.json beside the model, which has none");
   if (problems.list().size() == 1) throw Error(ErrorKind::kInvalid, problems.list().front());
@@ -280,8 +284,8 @@ std::shared_ptr<LiveRequest> Engine::make_request(std::vector<int32_t> prompt, c
   request->callbacks = std::move(callbacks);
   if (!params.ignore_eos) request->stop_ids = setup_.spec.stop_ids;
   request->stop_ids.insert(request->stop_ids.end(), params.stop_token_ids.begin(), params.stop_token_ids.end());
-  request->sampler = std::make_unique<Sampler>(params, request_seed(params), prompt);
-  request->text = std::make_unique<OutputText>(tokenizer_, prompt, params.stop);
+  request->sampler = std::make_unique<Sampler>(params, request_seed(params), prompt, request->stop_ids);
+  request->text = std::make_unique<OutputText>(tokenizer_, prompt, params);
   request->result.prompt_token_ids = prompt;
   request->tokens = std::move(prompt);
   return request;

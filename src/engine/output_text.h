@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/request.h"
 #include "text/detokenizer.h"
 #include "text/stop.h"
 #include "text/tokenizer.h"
@@ -16,10 +17,10 @@ namespace shoal {
 
 class OutputText {
  public:
-  OutputText(const std::optional<Tokenizer>& tokenizer, std::span<const int32_t> prompt, std::vector<std::string> stops)
-      : stops_(std::move(stops), false) {
+  OutputText(const std::optional<Tokenizer>& tokenizer, std::span<const int32_t> prompt, const SamplingParams& params)
+      : stops_(params.stop, false) {
     if (!tokenizer) return;
-    detokenizer_.emplace(*tokenizer, true);
+    detokenizer_.emplace(*tokenizer, params.skip_special_tokens);
     detokenizer_->skip(prompt);
   }
 

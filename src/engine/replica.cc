@@ -325,7 +325,8 @@ Replica::Output Replica::accept(LiveRequest& request, int64_t position) {
   } else {
     request.tokens.push_back(token);
     request.result.token_ids.push_back(token);
-    if (std::find(request.stop_ids.begin(), request.stop_ids.end(), token) != request.stop_ids.end()) {
+    if (std::find(request.stop_ids.begin(), request.stop_ids.end(), token) != request.stop_ids.end() ||
+        output.token.ends_text) {
       output.ends = FinishReason::kStop;
     } else if (std::ssize(request.tokens) == request.prompt_tokens + request.max_tokens) {
       output.ends = FinishReason::kLength;
@@ -339,12 +340,13 @@ void Replica::tell(const Output& output) {
   LiveRequest& request = *output.request;
   if (!request.sampler) return tell_scored(request);
   if (output.token.token < 0) {
-    finish(request, FinishReason::kError, "the model's logits are not finite numbers; are its weights damaged?");
+    finish(request, FinishReason::kError, sampling_failure(output.token.token));
     return;
   }
   OutputDelta delta{.token = output.token, .text = {}, .finish_reason = output.ends};
   request.result.logprobs.push_back(output.token);
-  if (output.ends != FinishReason::kStop) delta.text = request.text->push(output.token.token);
+  const bool stop_token = output.ends == FinishReason::kStop && !output.token.ends_text;
+  if (!stop_token) delta.text = request.text->push(output.token.token);
   if (request.text->stopped()) delta.finish_reason = FinishReason::kStop;
   if (delta.finish_reason != FinishReason::kNone) delta.text += request.text->finish();
   request.result.text += delta.text;

@@ -4,11 +4,15 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace shoal {
+
+class Grammar;
 
 struct SamplingParams {
   int64_t max_tokens = 64;
@@ -23,7 +27,11 @@ struct SamplingParams {
   bool ignore_eos = false;
   std::vector<std::string> stop{};
   std::vector<int32_t> stop_token_ids{};
-  int64_t logprobs = 0;  // top alternatives to report; the chosen token's is always reported
+  int64_t logprobs = 0;                         // top alternatives to report; the chosen token's is always reported
+  std::map<int32_t, float> logit_bias{};        // by token id, added to its logit; -100 to 100
+  int64_t min_tokens = 0;                       // to generate before a token may end the text
+  std::shared_ptr<const Grammar> constraint{};  // of the text; null: none (text/grammar/grammar.h)
+  bool skip_special_tokens = true;              // in the text; false where a parser needs them (text/tool_calls.h)
 };
 
 // Where and when a request runs; never what comes of it.
@@ -40,6 +48,7 @@ struct TokenLogprob {
   int32_t token = -1;
   float logprob = 0.0f;  // raw log-softmax, before temperature and penalties
   std::vector<std::pair<int32_t, float>> top;
+  bool ends_text = false;  // the constraint's text is complete with it, and nothing can follow
 };
 
 // By the engine's clock, from the moment the request was taken. What has not happened is 0.

@@ -9,6 +9,7 @@
 #include <map>
 
 #include "engine/random.h"
+#include "text/tokenizer.h"
 
 namespace shoal {
 namespace {
@@ -163,6 +164,75 @@ TEST(Sampler, MaskedTokensAreNeverDrawn) {
   EXPECT_FALSE(frequencies({.temperature = 2.0f}, logits, 2000).contains(1));
 }
 
+TEST(Sampler, TopPOverAFlatRowKeepsAsManyAsItNeeds) {
+  std::vector<float> logits(5000, 0.0f);  // far more than are looked at first
+  std::map<int32_t, double> counts = frequencies({.temperature = 1.0f, .top_p = 0.5f}, logits, 4000);
+  EXPECT_LT(counts.rbegin()->first, 2500);
+  EXPECT_GT(counts.rbegin()->first, 2400);
+}
+
+TEST(Sampler, LogitBiasMovesTheChoiceButNotTheReportedLogprob) {
+  SamplingParams params;
+  params.logit_bias = {{0, 50.0f}, {1, -100.0f}, {400, 3.0f}};
+  const TokenLogprob biased = sample_once(params, kLogits);
+  EXPECT_EQ(biased.token, 0);
+  EXPECT_NEAR(biased.logprob, kLogits[0] - log_sum_exp(kLogits), 1e-6);
+}
+
+TEST(Sampler, StopTokensWaitForMinTokens) {
+  SamplingParams params;
+  params.min_tokens = 2;
+  const std::vector<int32_t> stops = {1, 4};
+  Sampler sampler(params, 0, {}, stops);
+  EXPECT_EQ(sampler.sample(kLogits).token, 2);
+  EXPECT_EQ(sampler.sample(kLogits).token, 2);
+  EXPECT_EQ(sampler.sample(kLogits).token, 1);
+}
+
+TEST(Sampler, ConstraintHoldsEveryTokenAndEndsTheText) {
+  const Tokenizer tokenizer = Tokenizer::load("models/shoal-tiny");
+  GrammarCompiler compiler(tokenizer);
+  const int32_t eos = *tokenizer.eos_id();
+  for (const float temperature : {0.0f, 1.0f}) {
+    SamplingParams params{.temperature = temperature};
+    params.constraint =
+        compiler.json_schema(R"({"type": "array", "items": {"enum": ["a", "bc"]}, "minItems": 2, "maxItems": 4})");
+    const std::vector<int32_t> stops = {eos};
+    Sampler sampler(params, 7, {}, stops);
+    std::vector<int32_t> tokens;
+    std::vector<float> logits(static_cast<size_t>(tokenizer.vocab_size()));
+    for (bool ended = false; !ended && tokens.size() < 500;) {
+      for (size_t i = 0; i < logits.size(); ++i)
+        logits[i] = static_cast<float>((i * 7919 + tokens.size() * 31) % 101) * 0.1f;
+      logits[static_cast<size_t>(eos)] = 30.0f;  // wants to end at once
+      const TokenLogprob sampled = sampler.sample(logits);
+      ASSERT_GE(sampled.token, 0) << sampling_failure(sampled.token);
+      ended = sampled.ends_text;
+      ASSERT_NE(sampled.token, eos);
+      tokens.push_back(sampled.token);
+    }
+    const auto value = nlohmann::json::parse(tokenizer.decode(tokens, true), nullptr, false);
+    ASSERT_TRUE(value.is_array()) << tokenizer.decode(tokens, true);
+    EXPECT_GE(value.size(), 2u);
+    EXPECT_LE(value.size(), 4u);
+  }
+}
+
+TEST(Sampler, ConstraintThatMayEndAllowsTheStopToken) {
+  const Tokenizer tokenizer = Tokenizer::load("models/shoal-tiny");
+  SamplingParams params;
+  params.constraint = GrammarCompiler(tokenizer).json_schema(R"({"type": "integer"})");
+  const std::vector<int32_t> stops = {*tokenizer.eos_id()};
+  Sampler sampler(params, 0, {}, stops);
+  std::vector<float> logits(static_cast<size_t>(tokenizer.vocab_size()), 0.0f);
+  logits[static_cast<size_t>(stops[0])] = 9.0f;
+  EXPECT_NE(sampler.sample(logits).token, stops[0]);  // nothing is written yet
+  logits[static_cast<size_t>(*tokenizer.id_of("4"))] = 8.0f;
+  while (tokenizer.token_bytes(sampler.sample(logits).token).find_first_of("0123456789") == std::string::npos) {
+  }
+  EXPECT_EQ(sampler.sample(logits).token, stops[0]);
+}
+
 TEST(SamplingProblems, NamesEveryWrongValue) {
   EXPECT_TRUE(sampling_problems({}).empty());
   const SamplingParams wrong{.max_tokens = 0, .temperature = -1.0f, .top_p = 0.0f, .top_k = -2, .stop = {""}};
@@ -170,6 +240,11 @@ TEST(SamplingProblems, NamesEveryWrongValue) {
               ElementsAre(HasSubstr("max_tokens is 0"), HasSubstr("temperature is -1"), HasSubstr("top_p is 0"),
                           HasSubstr("top_k is -2"), HasSubstr("empty string")));
   EXPECT_THAT(sampling_problems({.temperature = std::nanf("")}), ElementsAre(HasSubstr("temperature is nan")));
+  SamplingParams bias{.max_tokens = 5};
+  bias.logit_bias = {{3, 101.0f}};
+  bias.min_tokens = 6;
+  EXPECT_THAT(sampling_problems(bias),
+              ElementsAre(HasSubstr("min_tokens is 6"), HasSubstr("logit_bias of token 3 is 101")));
 }
 
 }  // namespace

@@ -74,7 +74,8 @@ std::string named_template(const ordered_json& list, std::string_view name, cons
 
 ChatTemplate ChatTemplate::parse(std::string_view source) {
   if (!text::is_valid_utf8(source)) throw Error(ErrorKind::kInvalid, "chat template: not valid UTF-8");
-  return ChatTemplate(std::make_shared<const text::jinja::Block>(text::jinja::parse_template(source)));
+  return ChatTemplate(std::make_shared<const text::jinja::Block>(text::jinja::parse_template(source)),
+                      std::string(source));
 }
 
 ChatTemplate ChatTemplate::load(const std::filesystem::path& model_dir, std::string_view name) {

@@ -45,9 +45,13 @@ class ChatTemplate {
   // `messages`: a list of {"role", "content", …}; the content a string, null, or a list of parts.
   std::string render(const nlohmann::ordered_json& messages, const ChatOptions& options) const;
 
+  const std::string& source() const { return *source_; }
+
  private:
-  explicit ChatTemplate(std::shared_ptr<const text::jinja::Block> block) : block_(std::move(block)) {}
+  ChatTemplate(std::shared_ptr<const text::jinja::Block> block, std::string source)
+      : block_(std::move(block)), source_(std::make_shared<const std::string>(std::move(source))) {}
   std::shared_ptr<const text::jinja::Block> block_;
+  std::shared_ptr<const std::string> source_;
 };
 
 // The ids of the rendered prompt. Where both the template and the tokenizer would put BOS in front, there is one.

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/logit_kernels_code.h"
+
+namespace shoal {
+
+#if defined(__x86_64__)
+const LogitKernels kLogitKernelsAvx512 = {logit_kernels::scan, logit_kernels::weigh};
+#endif
+
+}  // namespace shoal

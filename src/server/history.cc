@@ -48,18 +48,24 @@ void History::tell_static(const Json& ranks) {
 
 bool History::watch(const Json& ranks, Watcher watcher) {
   const std::lock_guard lock(mutex_);
+  forget_gone();
   if (watchers_.size() >= kWatchers) return false;
-  if (watcher(history_frame(ranks))) watchers_.push_back(std::move(watcher));
+  if (watcher.send(history_frame(ranks))) watchers_.push_back(std::move(watcher));
   return true;
 }
 
-size_t History::watchers() const {
+size_t History::watchers() {
   const std::lock_guard lock(mutex_);
+  forget_gone();
   return watchers_.size();
 }
 
 void History::tell(const std::string& frame) {
-  std::erase_if(watchers_, [&](const Watcher& watcher) { return !watcher(frame); });
+  std::erase_if(watchers_, [&](const Watcher& watcher) { return !watcher.send(frame); });
+}
+
+void History::forget_gone() {
+  std::erase_if(watchers_, [](const Watcher& watcher) { return watcher.gone(); });
 }
 
 std::string History::history_frame(const Json& ranks) const {

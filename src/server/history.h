@@ -26,8 +26,11 @@ class History {
  public:
   static constexpr size_t kPoints = 600, kEvents = 200, kWatchers = 8;
 
-  // Takes a frame without waiting; false: gone, never called again. Called under the history's lock.
-  using Watcher = std::function<bool(const std::string& frame)>;
+  // Both are called under the history's lock, and must not wait.
+  struct Watcher {
+    std::function<bool(const std::string& frame)> send;  // false: gone
+    std::function<bool()> gone;
+  };
 
   void add_point(const nlohmann::ordered_json& point);
   void add_event(const Event& event);
@@ -36,14 +39,14 @@ class History {
 
   // Its first frame, with the GET /v1/ranks object of now, is on its way when this returns. False if kWatchers are watching.
   bool watch(const nlohmann::ordered_json& ranks, Watcher watcher);
-  // Those that have not been found gone.
-  size_t watchers() const;
+  size_t watchers();
 
  private:
   void tell(const std::string& frame);
+  void forget_gone();
   std::string history_frame(const nlohmann::ordered_json& ranks) const;
 
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::deque<std::string> points_, events_;  // JSON
   std::deque<Watcher> watchers_;
 };

@@ -14,15 +14,32 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+History::Watcher watcher(std::function<bool(const std::string&)> send) {
+  return {.send = std::move(send), .gone = [] { return false; }};
+}
+
+TEST(History, OneThatIsGoneMakesRoomAtOnce) {
+  History history;
+  bool gone = false;
+  int calls = 0;
+  EXPECT_TRUE(
+      history.watch({}, {.send = [&](const std::string&) { return ++calls > 0; }, .gone = [&] { return gone; }}));
+  EXPECT_EQ(history.watchers(), 1u);
+  gone = true;
+  EXPECT_EQ(history.watchers(), 0u);
+  history.add_point({});
+  EXPECT_EQ(calls, 1);
+}
+
 TEST(History, AWatcherGetsTheHistoryThenWhatComes) {
   History history;
   history.add_point({{"t", 1}});
   history.add_event({.time = 1.5, .kind = "ready", .text = "said \"so\"\xff", .layer = 3});
   std::vector<Json> frames;
-  EXPECT_TRUE(history.watch({{"layout", "tp1"}}, [&](const std::string& frame) {
-    frames.push_back(Json::parse(frame));
-    return true;
-  }));
+  EXPECT_TRUE(history.watch({{"layout", "tp1"}}, watcher([&](const std::string& frame) {
+                              frames.push_back(Json::parse(frame));
+                              return true;
+                            })));
   history.add_point({{"t", 2}});
   history.add_event({.time = 2, .kind = "drain", .text = "bye"});
   history.tell_static({{"layout", "tp2"}});
@@ -40,10 +57,10 @@ TEST(History, KeepsTenMinutes) {
   History history;
   for (int t = 0; t < 700; ++t) history.add_point({{"t", t}});
   Json first;
-  history.watch({}, [&](const std::string& frame) {
-    first = Json::parse(frame);
-    return true;
-  });
+  history.watch({}, watcher([&](const std::string& frame) {
+                  first = Json::parse(frame);
+                  return true;
+                }));
   ASSERT_EQ(first.at("points").size(), 600u);
   EXPECT_EQ(first.at("points").at(0).at("t"), 100);
 }
@@ -53,19 +70,19 @@ TEST(History, EightWatchAndOneThatIsGoneMakesRoom) {
   std::vector<bool> here(8, true);
   int calls = 0;
   for (size_t i = 0; i < 8; ++i) {
-    EXPECT_TRUE(history.watch({}, [&, i](const std::string&) {
-      ++calls;
-      return static_cast<bool>(here[i]);
-    }));
+    EXPECT_TRUE(history.watch({}, watcher([&, i](const std::string&) {
+                                ++calls;
+                                return static_cast<bool>(here[i]);
+                              })));
   }
-  EXPECT_FALSE(history.watch({}, [](const std::string&) { return true; }));
+  EXPECT_FALSE(history.watch({}, watcher([](const std::string&) { return true; })));
   here[3] = false;
   history.add_point({});
   EXPECT_EQ(history.watchers(), 7u);
   EXPECT_EQ(calls, 16);
   history.add_point({});
   EXPECT_EQ(calls, 23);
-  EXPECT_TRUE(history.watch({}, [](const std::string&) { return true; }));
+  EXPECT_TRUE(history.watch({}, watcher([](const std::string&) { return true; })));
 }
 
 TEST(Sample, PercentilesAreWithinAClass) {

@@ -194,9 +194,10 @@ void Monitor::add_routes(RouteTable& routes) const {
         // Asked before the stream begins: afterwards the status is sent.
         if (history().watchers() < History::kWatchers) {
           EventStream& stream = exchange->stream({{"cache-control", "no-store"}});
-          if (history().watch(ranks(), [exchange, &stream](const std::string& frame) { return stream.send(frame); }))
-            return;
-          stream.close();
+          const bool watches = history().watch(
+              ranks(), {.send = [exchange, &stream](const std::string& frame) { return stream.send(frame); },
+                        .gone = [exchange] { return exchange->closed(); }});
+          if (!watches) stream.close();
           return;
         }
         ApiError error(503, "too_many_watchers",

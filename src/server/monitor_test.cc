@@ -101,6 +101,22 @@ class FourRanks {
     EXPECT_THAT(text, HasSubstr("HTTP/1.1 200"));
     return Json::parse(text.substr(text.find("\r\n\r\n") + 4));
   }
+  // A rank ends its step after the step's tokens have been told.
+  Json settled_ranks(int64_t tokens) const {
+    for (int i = 0; i < 100; ++i) {
+      Json ranks = json("/v1/ranks");
+      int64_t all = 0;
+      for (const Json& rank : ranks.at("ranks")) all += rank.at("tokens").get<int64_t>();
+      if (all >= tokens) return ranks;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    return json("/v1/ranks");
+  }
+  void wait_for_watchers(size_t count) {
+    for (int i = 0; i < 200 && monitor_.history().watchers() != count; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    EXPECT_EQ(monitor_.history().watchers(), count);
+  }
   uint16_t port() const { return http_->port(); }
   EngineHost& host() { return host_; }
 
@@ -127,7 +143,7 @@ TEST(Monitor, SumsOverRanksAreWhatWasAskedFor) {
   FourRanks server;
   server.wait_until_ready();
   const int64_t tokens = server.run(6, 20, 5);
-  const Json ranks = server.json("/v1/ranks");
+  const Json ranks = server.settled_ranks(tokens);
   EXPECT_EQ(ranks.at("layout"), "tp4·ep4·adp4");
   EXPECT_EQ(ranks.at("state"), "ready");
   EXPECT_EQ(ranks.at("requests").at("running"), 0);
@@ -171,7 +187,9 @@ TEST(Monitor, EventsBeginWithTheHistoryAndGoOn) {
   EXPECT_THAT(first, HasSubstr("content-type: text/event-stream"));
   EXPECT_THAT(first, HasSubstr("data: {\"type\":\"history\",\"interval_seconds\":1,"));
   EXPECT_THAT(receive(early, "\"kind\":\"ready\""), HasSubstr("\"kind\":\"ready\""));
+  server.wait_for_watchers(1);
   close(early);
+  server.wait_for_watchers(0);
   server.wait_until_ready();
   server.run(4, 10, 3);
 
@@ -186,6 +204,7 @@ TEST(Monitor, EventsBeginWithTheHistoryAndGoOn) {
   server.host().drain();
   EXPECT_THAT(receive(watchers.front(), "\"kind\":\"drain\""), HasSubstr("\"kind\":\"drain\""));
   for (const int watcher : watchers) close(watcher);
+  server.wait_for_watchers(0);
 }
 
 TEST(Monitor, ManyScrapesAtATimeWhileRequestsRun) {

@@ -17,7 +17,7 @@ enum class Isa : uint8_t;
 
 constexpr int64_t kAttentionBlock = 64;
 constexpr int64_t kAttentionSegment = 512;
-constexpr int64_t kAttentionTileRows = 32;
+constexpr int64_t kAttentionTileRows = 64;
 
 // One query of one head; it sees positions [first, last], none if last is first - 1.
 struct QueryRow {

@@ -53,16 +53,13 @@ struct GemmProduct {
   float limit = 0.0f;
 };
 
-constexpr int kGemmPanels = 4;
-
-// Rows [row, row + rows) of panels [panel, panel + panels): one panel and at most row_block rows, or 1, 2 or kGemmPanels of them and at most
-// group_rows rows. Panels of a group are read side by side, which memory serves faster than one stream.
+// Rows [row, row + rows) of one panel, at most row_block of them.
 struct GemmBlock {
   int64_t panel = 0;
-  int64_t panels = 1;
   int64_t row = 0;
   int64_t rows = 0;
-  float* scratch = nullptr;  // scratch_floats
+  const void* next = nullptr;  // weights that will be read afterwards and are to be fetched meanwhile, or null
+  float* scratch = nullptr;    // scratch_floats
 };
 
 // Rows of a weight to be put into consecutive columns of one panel: k elements of each, the first at unit 0 of `target`.
@@ -81,7 +78,6 @@ struct GemmKernels {
   int panel_columns;
   int row_tile;             // rows of the register tile
   int row_block;            // most rows of one GemmBlock
-  int group_rows;           // most rows where it has several panels
   int scratch_floats;       // per thread
   int words_per_unit_bf16;  // of an activation row: 2 where products are f32, 1 where bf16 pairs are multiplied
   void (*multiply)(const GemmProduct& product, const GemmBlock& block);

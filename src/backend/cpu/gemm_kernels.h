@@ -38,77 +38,73 @@ SHOAL_INLINE F32x16 finish(const GemmProduct& p, const float* sums, const float*
   return activate(x, up, p.clamped_swish, p.limit);
 }
 
+float* out_row(const GemmProduct& p, int64_t row) {
+  return p.out + (p.out_index ? p.out_index[row] : row) * p.out_stride;
+}
+
 // Finished sums [rows][kColumns] of one panel to the output.
-void write_out(const GemmProduct& p, const GemmBlock& block, int64_t panel, const float* sums) {
+void write_out(const GemmProduct& p, const GemmBlock& block) {
+  const float* sums = block.scratch;
   const int64_t width = p.gated ? kColumns / 2 : kColumns;
-  const int64_t first = panel * width;
+  const int64_t first = block.panel * width;
   const int64_t n = p.w.columns - first < width ? p.w.columns - first : width;
   const float* bias = p.bias ? p.bias + first : nullptr;
   for (int64_t r = 0; r < block.rows; ++r, sums += kColumns) {
-    const int64_t row = block.row + r;
-    float* out = p.out + (p.out_index ? p.out_index[row] : row) * p.out_stride + first;
+    float* out = out_row(p, block.row + r) + first;
     for (int64_t c = 0; c < n; c += 16) store16(out + c, finish(p, sums, bias, c, n), n - c);
   }
 }
 
-// Units [begin, end) of all panels of a block.
-struct Strip {
-  int64_t begin;
-  int64_t end;
-  int slot;
-  int combines;
-  bool resumes;
+// The place in a product's steps up to which strips have been cut.
+struct StepCursor {
+  int32_t step = 0;
+  int64_t unit = 0;
 };
 
-// What to fetch during a strip: the next one, in as many streams as a unit has lines, from all panels of a group side by side. Returns how
-// far the first panel's part of each stream goes.
-int64_t plan_fetching(const GemmProduct& p, const GemmBlock& block, const Strip& strip, Tile& tile) {
-  const int64_t panel_bytes = p.w.panel_words * 4;
-  const int64_t units = strip.end - strip.begin;
-  const bool last = strip.end * kColumns == p.w.panel_words;
-  tile.ahead = reinterpret_cast<const char*>(p.w.data) + block.panel * panel_bytes +
-               (last ? block.panels * panel_bytes : strip.end * kColumns * 4);
-  tile.ahead_step = kLine;
-  if (kUnitLines < block.panels) return panel_bytes;
-  for (int64_t l = 0; l < kUnitLines; ++l)
-    tile.line[l] = l % block.panels * panel_bytes + l / block.panels * (block.panels * units * kLine);
-  return units * kLine;
+// The next strip of at most `most` units: a part of one step, or several whole steps.
+void cut_strip(const PackedPanels& w, int64_t most, StepCursor& cursor, Strip& strip) {
+  strip.units = 0;
+  strip.piece_count = 0;
+  for (; cursor.step < w.step_count && strip.piece_count < kMostPieces; ++cursor.step) {
+    const GemmStep& step = w.steps[cursor.step];
+    const int64_t left = step.end - cursor.unit;
+    if (strip.piece_count > 0 && left > most - strip.units) return;
+    const int64_t parts = (left + most - 1) / most;
+    const int64_t units = parts > 1 ? (left + parts - 1) / parts : left;
+    const bool ends = units == left;
+    strip.pieces[strip.piece_count++] = {.units = units,
+                                         .slot = step.slot,
+                                         .combines = ends ? step.combines : 0,
+                                         .resumes = cursor.unit > step.begin};
+    strip.units += units;
+    cursor.unit += units;
+    if (!ends) return;
+  }
 }
 
-// A strip of bf16 weights as f32, then as FloatUnits.
-void run_widened(Tile tile, int64_t rows, float* widened) {
-  widen(tile.w, tile.units, widened);
-  tile.w = reinterpret_cast<const uint32_t*>(widened);
-  tile.units *= 2;
-  tile.ahead_step /= 2;
-  run_tiles<FloatUnit>(tile, rows, kTileRows);
+// A strip of bf16 weights as f32, then in WidenedUnits.
+void run_widened(Strip strip, int64_t rows, float* widened) {
+  widen(strip.w, strip.units, widened);
+  strip.w = reinterpret_cast<const uint32_t*>(widened);
+  run_tiles<WidenedUnit>(strip, rows, kTileRows);
 }
 
-void multiply_strip(const GemmProduct& p, const GemmBlock& block, const Strip& strip, const uint32_t* const* rows) {
-  Tile tile{.rows = rows,
-            .row_offset = strip.begin * (p.w.bf16 ? Bf16Unit::kRowWords : FloatUnit::kRowWords),
-            .w = p.w.data + block.panel * p.w.panel_words + strip.begin * kColumns,
-            .units = strip.end - strip.begin,
-            .sums = block.scratch + strip.slot * kSlotFloats,
-            .combines = strip.combines,
-            .resumes = strip.resumes,
-            .ahead = nullptr,
-            .ahead_step = 0,
-            .line = {},
-            .first_line = 0,
-            .last_line = 0};
-  const int64_t ahead_of_panel = plan_fetching(p, block, strip, tile);
-  for (int64_t panel = 0; panel < block.panels; ++panel) {
-    if (!p.w.bf16) {
-      run_tiles<FloatUnit>(tile, block.rows, kTileRows);
-    } else if (!kPairs && block.rows > kDirectRows) {
-      run_widened(tile, block.rows, block.scratch + kGemmSlots * kSlotFloats);
-    } else {
-      run_tiles<Bf16Unit>(tile, block.rows, kTallRows);
-    }
-    tile.w += p.w.panel_words;
-    tile.sums += block.rows * kColumns;
-    tile.ahead += ahead_of_panel;
+void run_strip(const GemmProduct& p, const GemmBlock& block, const Strip& strip) {
+  if (!p.w.bf16) {
+    run_tiles<FloatUnit>(strip, block.rows, kTileRows);
+  } else if (!kPairs && block.rows > kDirectRows) {
+    run_widened(strip, block.rows, block.scratch + kGemmSlots * kSlotFloats);
+  } else {
+    run_tiles<Bf16Unit>(strip, block.rows, kTallRows);
+  }
+}
+
+// The lines that a block will write: to own them takes as long as to read them.
+void fetch_out(const GemmProduct& p, const GemmBlock& block) {
+  const int64_t width = p.gated ? kColumns / 2 : kColumns;
+  for (int64_t r = 0; r < block.rows; ++r) {
+    const char* line = reinterpret_cast<const char*>(out_row(p, block.row + r) + block.panel * width);
+    for (int64_t i = 0; i < width * 4; i += kLine) __builtin_prefetch(line + i, 1);
   }
 }
 
@@ -118,20 +114,26 @@ void multiply(const GemmProduct& p, const GemmBlock& block) {
     const int64_t row = block.row + r;
     rows[r] = p.a + (p.a_index ? p.a_index[row] : row) * p.a_stride;
   }
-  const int64_t most = block.rows <= kTileRows ? kOneTileUnits : p.w.bf16 ? kUnitsBf16 : kUnitsF32;
-  for (int32_t s = 0; s < p.w.step_count; ++s) {
-    const GemmStep& step = p.w.steps[s];
-    Strip strip{.begin = step.begin, .end = step.begin, .slot = step.slot, .combines = 0, .resumes = false};
-    do {
-      strip.end = step.end - strip.begin > most ? strip.begin + most : step.end;
-      if (strip.end == step.end) strip.combines = step.combines;
-      multiply_strip(p, block, strip, rows);
-      strip.begin = strip.end;
-      strip.resumes = true;
-    } while (strip.begin < step.end);
+  const int64_t row_words = p.w.bf16 ? Bf16Unit::kRowWords : FloatUnit::kRowWords;
+  const uint32_t* panel = p.w.data + block.panel * p.w.panel_words;
+  const int64_t most = p.w.bf16 ? kUnitsBf16 : kUnitsF32;
+  Strip strip;
+  strip.rows = rows;
+  strip.row_offset = 0;
+  strip.w = panel;
+  strip.sums = block.scratch;
+  StepCursor cursor;
+  while (cursor.step < p.w.step_count) {
+    cut_strip(p.w, most, cursor, strip);
+    const uint32_t* next = strip.w + strip.units * kColumns;
+    const bool last = cursor.step == p.w.step_count;
+    strip.ahead = reinterpret_cast<const char*>(last ? block.next : next);
+    if (last) fetch_out(p, block);
+    run_strip(p, block, strip);
+    strip.row_offset += strip.units * row_words;
+    strip.w = next;
   }
-  for (int64_t panel = 0; panel < block.panels; ++panel)
-    write_out(p, block, block.panel + panel, block.scratch + panel * block.rows * kColumns);
+  write_out(p, block);
 }
 
 void convert_segment(const float* x, float scale, int64_t n, uint32_t* out) {
@@ -168,7 +170,6 @@ constexpr GemmKernels make_kernels() {
   return {.panel_columns = kColumns,
           .row_tile = kTileRows,
           .row_block = kRowBlock,
-          .group_rows = kGroupRows,
           .scratch_floats = kGemmSlots * kSlotFloats + (kPairs ? 0 : 2 * kUnitsBf16 * kColumns),
           .words_per_unit_bf16 = Bf16Unit::kRowWords,
           .multiply = multiply,

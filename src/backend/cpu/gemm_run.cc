@@ -13,31 +13,26 @@ namespace {
 constexpr int64_t kFlopsPerByte = 8;
 constexpr int64_t kGrainCost = 64 << 10;  // some microseconds
 constexpr int64_t kBlocksPerThread = 4;
-constexpr int64_t kGroupsPerThread = 2;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// One product's blocks on the scale of costs: block i of [0, groups * row_blocks) begins at `begin + i * cost`. Blocks of the same panels
-// follow one another, so that their weights are read once.
+// One product's blocks on the scale of costs: block i of [0, panels * row_blocks) begins at `begin + i * cost`. Blocks of the same panel
+// follow one another, so that its weights are read once.
 struct Share {
   const GemmProduct* product = nullptr;
-  int64_t panels = 1;  // of a block, but the last
-  int64_t rows = 0;    // likewise
-  int64_t groups = 0;  // of panels
+  int64_t rows = 0;  // of a block, but the last
   int64_t row_blocks = 0;
   int64_t cost = 0;
   int64_t begin = 0;
   int64_t end = 0;
 };
 
-Share share_of(const GemmKernels& kernels, const GemmProduct& product, int threads, int64_t group) {
+Share share_of(const GemmKernels& kernels, const GemmProduct& product, int threads) {
   Share share{.product = &product};
-  if (product.rows <= kernels.group_rows) share.panels = group;
-  share.groups = ceil_div(product.w.panels, share.panels);
+  const int64_t panels = product.w.panels;
   int64_t row_blocks = ceil_div(product.rows, kernels.row_block);
-  if (threads > 1 &&
-      share.groups * row_blocks < kBlocksPerThread * threads) {  // too few blocks to share: make rows lower
-    const int64_t wanted = ceil_div(kBlocksPerThread * threads, share.groups);
+  if (threads > 1 && panels * row_blocks < kBlocksPerThread * threads) {  // too few blocks to share: make rows lower
+    const int64_t wanted = ceil_div(kBlocksPerThread * threads, panels);
     row_blocks = std::max(row_blocks, std::min(wanted, product.rows / (8 * kernels.row_tile)));
   }
   const int64_t tiles = ceil_div(ceil_div(product.rows, row_blocks), kernels.row_tile);
@@ -45,37 +40,28 @@ Share share_of(const GemmKernels& kernels, const GemmProduct& product, int threa
   share.row_blocks = ceil_div(product.rows, share.rows);
   const int64_t weights = product.w.panel_words * (product.w.bf16 ? 2 : 1);
   const int64_t reading = product.w.panel_words * 4 / share.row_blocks;
-  const int64_t cost = reading + 2 * weights * std::min(share.rows, product.rows) / kFlopsPerByte;
-  share.cost = std::max<int64_t>(share.panels * cost, 1);
+  share.cost = std::max<int64_t>(reading + 2 * weights * std::min(share.rows, product.rows) / kFlopsPerByte, 1);
   return share;
 }
 
-// Panels that a block of few rows reads side by side: as many as still leave every thread blocks to balance with.
-int64_t group_of(std::span<const GemmProduct> products, int threads) {
-  int64_t panels = 0;
-  for (const GemmProduct& product : products) panels += product.rows > 0 ? product.w.panels : 0;
-  int64_t group = kGemmPanels;
-  while (group > 1 && panels < kGroupsPerThread * threads * group) group /= 2;
-  return group;
-}
-
-// The blocks whose place lies in [begin, end).
-void run_share(const GemmKernels& kernels, const Share& share, int64_t begin, int64_t end, float* scratch) {
+// The blocks whose place lies in [begin, end). `after`: weights that are read next.
+void run_share(const GemmKernels& kernels, const Share& share, Range places, const void* after, float* scratch) {
   const GemmProduct& product = *share.product;
-  const int64_t first = ceil_div(std::max(begin - share.begin, int64_t{0}), share.cost);
-  const int64_t last = std::min(ceil_div(end - share.begin, share.cost), share.groups * share.row_blocks);
+  const int64_t first = ceil_div(std::max(places.begin - share.begin, int64_t{0}), share.cost);
+  const int64_t last = std::min(ceil_div(places.end - share.begin, share.cost), product.w.panels * share.row_blocks);
   for (int64_t i = first; i < last; ++i) {
-    const int64_t row = i % share.row_blocks * share.rows;
-    GemmBlock block{.panel = i / share.row_blocks * share.panels,
-                    .panels = share.panels,
+    const int64_t panel = i / share.row_blocks, row = i % share.row_blocks * share.rows;
+    GemmBlock block{.panel = panel,
                     .row = row,
                     .rows = std::min(share.rows, product.rows - row),
+                    .next = nullptr,
                     .scratch = scratch};
-    const int64_t stop = std::min(block.panel + share.panels, product.w.panels);
-    for (; block.panel < stop; block.panel += block.panels) {
-      while (block.panels > stop - block.panel) block.panels /= 2;
-      kernels.multiply(product, block);
+    if (i + 1 == last) {
+      block.next = after;
+    } else if ((i + 1) / share.row_blocks > panel) {
+      block.next = product.w.data + (panel + 1) * product.w.panel_words;
     }
+    kernels.multiply(product, block);
   }
 }
 
@@ -93,13 +79,12 @@ const GemmKernels& gemm_kernels(Isa isa) {
 void GemmRunner::run(std::span<const GemmProduct> products) const {
   std::vector<Share> shares;
   shares.reserve(products.size());
-  const int64_t group = group_of(products, pool.threads());
   int64_t total = 0;
   for (const GemmProduct& product : products) {
     if (product.rows == 0 || product.w.panels == 0) continue;
-    Share& share = shares.emplace_back(share_of(kernels, product, pool.threads(), group));
+    Share& share = shares.emplace_back(share_of(kernels, product, pool.threads()));
     share.begin = total;
-    share.end = total += share.cost * share.groups * share.row_blocks;
+    share.end = total += share.cost * product.w.panels * share.row_blocks;
   }
   const int64_t floats = kernels.scratch_floats;
   const auto memory = allocator.allocate(sizeof(float) * static_cast<size_t>(floats * pool.threads()));
@@ -107,7 +92,10 @@ void GemmRunner::run(std::span<const GemmProduct> products) const {
     float* scratch = static_cast<float*>(memory.get()) + thread * floats;
     auto share = std::upper_bound(shares.begin(), shares.end(), begin,
                                   [](int64_t place, const Share& candidate) { return place < candidate.end; });
-    for (; share != shares.end() && share->begin < end; ++share) run_share(kernels, *share, begin, end, scratch);
+    for (; share != shares.end() && share->begin < end; ++share) {
+      const bool more = share + 1 != shares.end() && (share + 1)->begin < end;
+      run_share(kernels, *share, {begin, end}, more ? (share + 1)->product->w.data : nullptr, scratch);
+    }
   });
 }
 

@@ -22,7 +22,6 @@ constexpr int kTileRows = 2;
 constexpr int kColumns = kVectors * 16;
 constexpr int kRowBlock = 96;  // activations of a block and its sums share the second-level cache with the panel
 constexpr int kSlotFloats = kRowBlock * kColumns;
-constexpr int kGroupRows = 2 * kTileRows;  // with more rows, reading hides behind arithmetic anyway
 #if defined(SHOAL_ISA_AVX512BF16)
 constexpr bool kPairs = true;  // activations are bf16 pairs, multiplied two at a time
 #else
@@ -37,29 +36,38 @@ constexpr int kTallVectors = kVectors;
 #endif
 constexpr int kTallRows = kTileRows * kVectors / kTallVectors;
 constexpr int kDirectRows = 4 * kTileRows;
-// Units of a strip, which all tiles take before the next one is begun: 8 KiB of weights for one tile, which go through it while the strips of
-// the other panels arrive; else what stays in the first-level cache.
-constexpr int kOneTileUnits = 2048 / kColumns;
+// Most units of a strip, which all tiles take before the next one is begun.
 constexpr int kUnitsF32 = 8192 / kColumns;
-constexpr int kUnitsBf16 = kPairs ? 96 : 4096 / kColumns;  // also where they are widened to 32 KiB of f32
+constexpr int kUnitsBf16 = kPairs ? 256 : 4096 / kColumns;  // also where they are widened to 32 KiB of f32
 constexpr int kLine = 64;
 constexpr int kUnitLines = (kColumns * 4 + kLine - 1) / kLine;
+constexpr int kMostPieces = 8;  // eighths of K
 
-struct Tile {
-  const uint32_t* const* rows;  // activation rows
-  int64_t row_offset;           // words from the row to the strip's first unit
-  const uint32_t* w;
+// Consecutive units of a strip that belong to one step.
+struct Piece {
   int64_t units;
-  float* sums;  // of the step's slot, [rows][kColumns]
+  int slot;
   int combines;
   bool resumes;
-  // Weights to fetch meanwhile: lines [first_line, last_line) of a unit, line l at ahead + line[l], moving on by `ahead_step` bytes with each
-  // unit.
+};
+
+struct Strip {
+  const uint32_t* const* rows;  // activation rows
+  int64_t row_offset;           // words from a row to its first unit of the strip
+  const uint32_t* w;
+  int64_t units;
+  Piece pieces[kMostPieces];
+  int piece_count;
+  float* sums;        // [slot][rows of a block][kColumns]
+  const char* ahead;  // weights to fetch meanwhile, as many as the strip's own; or null
+};
+
+// Rows from `row` on and columns from 16 * `vector` on of a strip, and what it fetches.
+struct Tile {
+  int64_t row;
+  int vector;
+  int lines;  // with each unit
   const char* ahead;
-  int64_t ahead_step;
-  int64_t line[kUnitLines];
-  int first_line;
-  int last_line;
 };
 
 SHOAL_INLINE F32x16 broadcast(const uint32_t* p) {
@@ -68,10 +76,10 @@ SHOAL_INLINE F32x16 broadcast(const uint32_t* p) {
   return set1(x);
 }
 
-// The kinds of unit: `step` adds one unit's products to the accumulators. kRowWords: of an activation row.
-// f32 weights, or bf16 ones already widened.
+// The kinds of unit: `step` adds one unit's products to the accumulators. kRowWords: of an activation row, kWords: of weights.
 struct FloatUnit {
   static constexpr int kRowWords = 1;
+  static constexpr int kWords = kColumns;
   template <int kRows, int kWidth>
   static SHOAL_INLINE void step(F32x16 (&acc)[kRows][kWidth], const uint32_t* const (&a)[kRows], int64_t k,
                                 const uint32_t* w) {
@@ -94,10 +102,23 @@ struct FloatUnit {
   }
 };
 
+// A bf16 unit already widened to two of f32.
+struct WidenedUnit {
+  static constexpr int kRowWords = 2;
+  static constexpr int kWords = 2 * kColumns;
+  template <int kRows, int kWidth>
+  static SHOAL_INLINE void step(F32x16 (&acc)[kRows][kWidth], const uint32_t* const (&a)[kRows], int64_t k,
+                                const uint32_t* w) {
+    FloatUnit::step(acc, a, k, w);
+    FloatUnit::step(acc, a, k + 1, w + kColumns);
+  }
+};
+
 #if defined(SHOAL_ISA_AVX512BF16)
 // The instruction's own sum of a pair.
 struct Bf16Unit {
   static constexpr int kRowWords = 1;
+  static constexpr int kWords = kColumns;
   template <int kRows, int kWidth>
   static SHOAL_INLINE void step(F32x16 (&acc)[kRows][kWidth], const uint32_t* const (&a)[kRows], int64_t k,
                                 const uint32_t* w) {
@@ -115,6 +136,7 @@ struct Bf16Unit {
 #else
 struct Bf16Unit {
   static constexpr int kRowWords = 2;
+  static constexpr int kWords = kColumns;
   template <int kRows, int kWidth>
   static SHOAL_INLINE void step(F32x16 (&acc)[kRows][kWidth], const uint32_t* const (&a)[kRows], int64_t k,
                                 const uint32_t* w) {
@@ -129,44 +151,69 @@ struct Bf16Unit {
 };
 #endif
 
-// Columns [0, 16 * kWidth) of the strip.
+// Where a tile is in its strip.
+struct Cursor {
+  int64_t k;  // words of an activation row, from the strip's first
+  const uint32_t* w;
+  const char* ahead;
+};
+
+template <int kLines, class Unit, int kRows, int kWidth>
+SHOAL_INLINE void add_units(F32x16 (&acc)[kRows][kWidth], const uint32_t* const (&a)[kRows], int64_t units,
+                            Cursor& cursor) {
+  int64_t k = cursor.k;
+  const uint32_t* w = cursor.w;
+  const char* ahead = cursor.ahead;
+  for (const int64_t end = k + units * Unit::kRowWords; k < end; k += Unit::kRowWords, w += Unit::kWords) {
+#pragma GCC unroll 4
+    for (int line = 0; line < kLines; ++line) __builtin_prefetch(ahead + line * kLine);
+    ahead += kLines * kLine;
+    Unit::step(acc, a, k, w);
+  }
+  cursor = {k, w, ahead};
+}
+
 template <int kRows, int kWidth, class Unit>
-void run_tile(const Tile& tile) {
+void run_tile(const Strip& strip, const Tile& tile) {
   F32x16 acc[kRows][kWidth];
   const uint32_t* a[kRows];
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-    a[r] = tile.rows[r] + tile.row_offset;
-#pragma GCC unroll 4
-    for (int v = 0; v < kWidth; ++v) acc[r][v] = tile.resumes ? load16(tile.sums + r * kColumns + 16 * v) : zero16();
-  }
-  const uint32_t* w = tile.w;
-  const char* ahead = tile.ahead;
-  const int64_t ahead_step = tile.ahead_step;
-  const int first_line = tile.first_line;
-  const int last_line = tile.last_line;
-  const int64_t end = tile.units * Unit::kRowWords;
-  for (int64_t k = 0; k < end; k += Unit::kRowWords, w += kColumns, ahead += ahead_step) {
-    for (int line = first_line; line < last_line; ++line) __builtin_prefetch(ahead + tile.line[line]);
-    Unit::step(acc, a, k, w);
-  }
-  float* sums = tile.sums;
-  for (int c = 0; c < tile.combines; ++c) {
-    sums -= kSlotFloats;
+  for (int r = 0; r < kRows; ++r) a[r] = strip.rows[tile.row + r] + strip.row_offset;
+  Cursor cursor{.k = 0, .w = strip.w + 16 * tile.vector, .ahead = tile.ahead};
+  for (int i = 0; i < strip.piece_count; ++i) {
+    const Piece& piece = strip.pieces[i];
+    float* sums = strip.sums + piece.slot * kSlotFloats + tile.row * kColumns + 16 * tile.vector;
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kWidth; ++v) acc[r][v] = load16(sums + r * kColumns + 16 * v) + acc[r][v];
+      for (int v = 0; v < kWidth; ++v) acc[r][v] = piece.resumes ? load16(sums + r * kColumns + 16 * v) : zero16();
     }
-  }
+    if (tile.lines == 0) {
+      add_units<0, Unit>(acc, a, piece.units, cursor);
+    } else if (tile.lines == 1) {
+      add_units<1, Unit>(acc, a, piece.units, cursor);
+    } else if (tile.lines == 2) {
+      add_units<2, Unit>(acc, a, piece.units, cursor);
+    } else {
+      add_units<kUnitLines, Unit>(acc, a, piece.units, cursor);
+    }
+    for (int c = 0; c < piece.combines; ++c) {
+      sums -= kSlotFloats;
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
+      for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kWidth; ++v) store16(sums + r * kColumns + 16 * v, acc[r][v]);
+        for (int v = 0; v < kWidth; ++v) acc[r][v] = load16(sums + r * kColumns + 16 * v) + acc[r][v];
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kWidth; ++v) store16(sums + r * kColumns + 16 * v, acc[r][v]);
+    }
   }
 }
 
-using RunTile = void (*)(const Tile&);
+using RunTile = void (*)(const Strip&, const Tile&);
 template <class Unit>
 RunTile tile_of(int64_t rows) {
   switch (rows) {
@@ -204,26 +251,21 @@ RunTile tile_of(int64_t rows) {
 // The strip's rows in tiles of equal height, as far as possible: a tile of one row would wait for its own sums. They share the fetching of
 // what comes after the strip.
 template <class Unit>
-void run_tiles(Tile tile, int64_t rows, int64_t most_rows) {
-  int64_t left = kUnitLines;
+void run_tiles(const Strip& strip, int64_t rows, int64_t most_rows) {
+  int64_t lines = strip.ahead ? kUnitLines : 0;
+  Tile tile{.row = 0, .vector = 0, .lines = 0, .ahead = strip.ahead};
   for (int64_t tiles = (rows + most_rows - 1) / most_rows; tiles > 0; --tiles) {
-    const int64_t height = (rows + tiles - 1) / tiles;
+    const int64_t height = (rows - tile.row + tiles - 1) / tiles;
     const int width = height > kTileRows ? kTallVectors : kVectors;
     const RunTile run = tile_of<Unit>(height);
     int64_t runs = tiles * (kVectors / width);
-    for (int v = 0; v < kVectors; v += width, --runs) {
-      const auto lines = static_cast<int>((left + runs - 1) / runs);
-      tile.last_line = tile.first_line + lines;
-      run(tile);
-      left -= lines;
-      tile.first_line += lines;
-      tile.w += 16 * width;
-      tile.sums += 16 * width;
+    for (tile.vector = 0; tile.vector < kVectors; tile.vector += width, --runs) {
+      tile.lines = static_cast<int>((lines + runs - 1) / runs);
+      run(strip, tile);
+      lines -= tile.lines;
+      tile.ahead += tile.lines * kLine * strip.units;
     }
-    tile.w -= kColumns;
-    tile.rows += height;
-    tile.sums += (height - 1) * kColumns;
-    rows -= height;
+    tile.row += height;
   }
 }
 

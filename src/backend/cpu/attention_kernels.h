@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/cpu/attention_blocks.h"
+#include "backend/cpu/attention_pairs.h"
 #include "backend/cpu/attention_tiles.h"
 
 namespace shoal::SHOAL_ISA {
@@ -11,6 +12,12 @@ namespace {
 constexpr float kMinusInfinity = -__builtin_inff();
 // With fewer rows, each element of narrow K and V is widened where it is used.
 constexpr int64_t kWidenFromRows = 4;
+
+// The scratch memory after the scores: K and V of a block widened to f32; or rounded queries and pairs of values.
+SHOAL_INLINE float* wide_keys(const AttentionTile& tile) { return tile.scratch + kAttentionBlock * kAttentionTileRows; }
+SHOAL_INLINE uint16_t* rounded_queries(const AttentionTile& tile) {
+  return reinterpret_cast<uint16_t*>(wide_keys(tile));
+}
 
 SHOAL_INLINE float exp1(float x) { return reduce_max(exp16(set1(x))); }
 
@@ -111,6 +118,40 @@ inline void attend_block(const AttentionTile& tile, int64_t row_begin, int64_t c
   });
 }
 
+#if defined(SHOAL_ISA_AVX512BF16)
+// As attend_block, over a bf16 cache.
+inline void attend_pairs(const AttentionTile& tile, int64_t row_begin, int64_t count, const Block<uint16_t>& block,
+                         const AttentionState& state) {
+  const KvSource& source = *tile.source;
+  const QueryRow* rows = tile.rows + row_begin;
+  const int64_t q_stride = round_up_32(source.k_dim), v_dim = source.v_dim;
+  const uint16_t* queries = rounded_queries(tile) + row_begin * q_stride;
+  auto* pairs = reinterpret_cast<uint32_t*>(wide_keys(tile) + kAttentionBlock * round_up_16(source.k_dim));
+  float* scores = tile.scratch;
+  float* values = state.values + row_begin * v_dim;
+  for_row_groups(count, [&]<int Rows>(int64_t row) {
+    constexpr int64_t kKeys = kTile / Rows;
+    const int64_t end = visible_in(rows[row + Rows - 1], block.begin).end;
+    for (int64_t key = visible_in(rows[row], block.begin).begin / kKeys * kKeys; key < end; key += kKeys)
+      dot_pairs<Rows>(queries + row * q_stride, q_stride, block.k + key, block.v + key, source.k_dim,
+                      scores + row * kAttentionBlock + key);
+  });
+  interleave_values(block, v_dim, count < kWidenFromRows, pairs);
+  for (int64_t row = 0; row < count; ++row) {
+    const RowState row_state = {state.maximum[row_begin + row], state.sum[row_begin + row], values + row * v_dim};
+    weigh_row(visible_in(rows[row], block.begin), tile.scale, scores + row * kAttentionBlock, row_state, v_dim);
+    round_weights(scores + row * kAttentionBlock, row_state.maximum != kMinusInfinity);
+  }
+  for_row_groups(count, [&]<int Rows>(int64_t row) {
+    const int64_t begin = visible_in(rows[row], block.begin).begin / 2;
+    const int64_t end = (visible_in(rows[row + Rows - 1], block.begin).end + 1) / 2;
+    const PairTile part = {scores + row * kAttentionBlock, pairs, round_up_32(v_dim), begin, end,
+                           values + row * v_dim,           v_dim};
+    pair_columns<Rows, Rows == 1 ? kTile / 2 : kTile / Rows>(part, 0, v_dim);
+  });
+}
+#endif
+
 // What some row of [row_begin, row_end) sees of the block at `begin`.
 struct SeenBlock {
   int64_t row_begin;
@@ -136,7 +177,7 @@ inline void attend_narrow(const AttentionTile& tile, const SeenBlock& seen, cons
   const int64_t count = seen.row_end - seen.row_begin;
   if (count < kWidenFromRows) return attend_block(tile, seen.row_begin, count, narrow, state);
   Block<float> block;
-  widen_block(*tile.source, narrow, tile.scratch + kAttentionBlock * kAttentionTileRows, block);
+  widen_block(*tile.source, narrow, wide_keys(tile), block);
   attend_block(tile, seen.row_begin, count, block, state);
 }
 
@@ -149,6 +190,10 @@ inline void attend_rows(const AttentionTile& tile, int64_t row_begin, int64_t ro
                           .first = larger(begin, tile.rows[row_begin].first),
                           .end = smaller(begin + kAttentionBlock, tile.rows[row_end - 1].last + 1)};
   if (seen.first >= seen.end) return;
+#if defined(SHOAL_ISA_AVX512BF16)
+  if (tile.source->element == KvElement::kBF16)
+    return attend_pairs(tile, row_begin, row_end - row_begin, find_seen<uint16_t>(tile, seen), state);
+#endif
   if (tile.source->element == KvElement::kBF16) return attend_narrow<uint16_t>(tile, seen, state);
   if (tile.source->element == KvElement::kF8E4M3) return attend_narrow<uint8_t>(tile, seen, state);
   attend_block(tile, row_begin, row_end - row_begin, find_seen<float>(tile, seen), state);
@@ -161,6 +206,9 @@ inline void attend(const AttentionTile& tile, int64_t begin, int64_t end, const 
   }
   const int64_t elements = tile.count * tile.source->v_dim;
   for (int64_t i = 0; i < elements; ++i) state.values[i] = 0.0f;
+#if defined(SHOAL_ISA_AVX512BF16)
+  if (tile.source->element == KvElement::kBF16) round_queries(tile, rounded_queries(tile));
+#endif
   int64_t row_begin = 0, row_end = 0;
   for (int64_t block = begin; block < end; block += kAttentionBlock) {
     while (row_begin < tile.count && tile.rows[row_begin].last < block) ++row_begin;

@@ -72,10 +72,8 @@ void cut_strip(const PackedPanels& w, int64_t most, StepCursor& cursor, Strip& s
     const int64_t parts = (left + most - 1) / most;
     const int64_t units = parts > 1 ? (left + parts - 1) / parts : left;
     const bool ends = units == left;
-    strip.pieces[strip.piece_count++] = {.units = units,
-                                         .slot = step.slot,
-                                         .combines = ends ? step.combines : 0,
-                                         .resumes = cursor.unit > step.begin};
+    strip.pieces[strip.piece_count++] = {
+        .units = units, .slot = step.slot, .combines = ends ? step.combines : 0, .resumes = cursor.unit > step.begin};
     strip.units += units;
     cursor.unit += units;
     if (!ends) return;

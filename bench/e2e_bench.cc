@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One request through the whole engine, random weights of two model shapes: time to first token of a prompt of 512, and time per further
-// token. Peaks are measured around every request; each ratio is the median over requests. The other benchmarks hold two layouts side by
-// side, requests in turn: `slowdown_*` is the median time of the second over that of the first.
+// Requests through the whole engine, random weights of two model shapes in bfloat16: time to first token of a prompt of 512, and time per
+// further token, of one request; then tokens a second of 32 requests at once. Peaks are measured around every request; each ratio is the median
+// over requests. The other benchmarks hold two configurations side by side, requests in turn: `slowdown_*` is the median time of the second over
+// that of the first.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -18,6 +19,8 @@ namespace {
 
 constexpr int64_t kPrompt = 512;
 constexpr int64_t kNewTokens = 33;
+constexpr int64_t kBatch = 32;
+constexpr int64_t kBatchPrompt = 16;
 constexpr int kRequests = 7;
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -32,6 +35,7 @@ int cores() { return static_cast<int>(std::thread::hardware_concurrency()); }
 struct Ranks {
   int64_t tp = 1;
   int64_t threads = 1;
+  bool deterministic = false;
 };
 
 class Served {
@@ -40,10 +44,12 @@ class Served {
     EngineConfig config;
     config.tensor_parallel_size = ranks.tp;
     config.threads_per_rank = ranks.threads;
+    config.deterministic = ranks.deterministic;
+    config.dtype = "bfloat16";
     config.load_format = "dummy";
-    config.max_batch_size = 4;
+    config.max_batch_size = kBatch;
     config.max_num_tokens = kPrompt;
-    config.kv_cache.max_tokens = 2048;
+    config.kv_cache.max_tokens = 4096;
     config.kv_cache.enable_block_reuse = false;
     engine_ = std::make_unique<Engine>(directory_.path(), config);
   }
@@ -53,25 +59,51 @@ class Served {
     double token = 0;
   };
   Times request() {
-    std::vector<int32_t> prompt;
-    for (int64_t i = 0; i < kPrompt; ++i) prompt.push_back(static_cast<int32_t>((i * 7919 + ++salt_) % shape_.vocab));
-    SamplingParams params;
-    params.max_tokens = kNewTokens;
-    params.ignore_eos = true;
     std::vector<double> at;
     const double start = now();
-    engine_->generate({prompt}, params, [&](size_t, const OutputDelta&) { at.push_back(now()); });
+    engine_->generate({prompt(kPrompt)}, params(), [&](size_t, const OutputDelta&) { at.push_back(now()); });
     return {at.front() - start, (at.back() - at.front()) / static_cast<double>(at.size() - 1)};
+  }
+  // Tokens a second of kBatch requests, from when each has its first token on.
+  double batch_tokens_per_second() {
+    std::vector<std::vector<int32_t>> prompts;
+    for (int64_t i = 0; i < kBatch; ++i) prompts.push_back(prompt(kBatchPrompt));
+    std::vector<double> at;
+    size_t begun = 0, first = 0;
+    std::vector<bool> seen(prompts.size());
+    engine_->generate(prompts, params(), [&](size_t index, const OutputDelta&) {
+      at.push_back(now());
+      if (seen[index]) return;
+      seen[index] = true;
+      if (++begun == prompts.size()) first = at.size() - 1;
+    });
+    return static_cast<double>(at.size() - 1 - first) / (at.back() - at[first]);
   }
   double prefill_gflop() const {
     return 2e-9 * static_cast<double>(kPrompt * shape_.token_products() + shape_.head_products() +
                                       shape_.attention_products(kPrompt));
   }
-  double token_gbyte() const {  // weights in bf16
-    return 2e-9 * static_cast<double>(shape_.token_products() + shape_.head_products());
+  // Weights and cache in bf16, at the middle of the generated tokens.
+  double token_gbyte() const {
+    return 2e-9 * static_cast<double>(shape_.token_products() + shape_.head_products() +
+                                      shape_.cache_elements(kPrompt + kNewTokens / 2));
   }
 
  private:
+  std::vector<int32_t> prompt(int64_t tokens) {
+    std::vector<int32_t> ids;
+    ++salt_;
+    for (int64_t i = 0; i < tokens; ++i)
+      ids.push_back(static_cast<int32_t>((i * 7919 + salt_ * 104729) % shape_.vocab));
+    return ids;
+  }
+  static SamplingParams params() {
+    SamplingParams params;
+    params.max_tokens = kNewTokens;
+    params.ignore_eos = true;
+    return params;
+  }
+
   const bench::ModelShape& shape_;
   bench::ShapeDirectory directory_;
   std::unique_ptr<Engine> engine_;
@@ -81,11 +113,12 @@ class Served {
 void one_request(benchmark::State& state, const bench::ModelShape& shape) {
   Served served(shape, {1, state.range(0)});
   served.request();
-  std::vector<double> prefill, token, of_dot, of_read;
+  std::vector<double> prefill, token, batch, of_dot, of_read;
   bench::Peaks before = bench::measure_peaks(static_cast<int>(state.range(0)));
   for (auto _ : state) {
     const Served::Times times = served.request();
     const bench::Peaks after = bench::measure_peaks(static_cast<int>(state.range(0)));
+    batch.push_back(served.batch_tokens_per_second());
     state.SetIterationTime(times.prefill);
     prefill.push_back(static_cast<double>(kPrompt) / times.prefill);
     token.push_back(1 / times.token);
@@ -95,6 +128,7 @@ void one_request(benchmark::State& state, const bench::ModelShape& shape) {
   }
   state.counters["prefill_tok_s"] = median(prefill);
   state.counters["decode_tok_s"] = median(token);
+  state.counters["batch32_tok_s"] = median(batch);
   state.counters["prefill_of_dot"] = median(of_dot);
   state.counters["decode_of_read"] = median(of_read);
 }
@@ -122,12 +156,17 @@ void moe(benchmark::State& state) { one_request(state, bench::moe_shape()); }
 void ranks_beside_threads(benchmark::State& state) {
   side_by_side(state, bench::dense_shape(), {1, cores()}, {cores(), 1});
 }
+// What `deterministic` costs.
+void deterministic_beside_default(benchmark::State& state) {
+  side_by_side(state, bench::moe_shape(), {1, cores()}, {1, cores(), true});
+}
 // More ranks than cores must wait without burning them.
 void eight_ranks_beside_two(benchmark::State& state) { side_by_side(state, bench::dense_shape(), {2, 1}, {8, 1}); }
 
 BENCHMARK(dense)->ArgName("threads")->Arg(1)->Arg(cores())->UseManualTime()->Iterations(kRequests);
 BENCHMARK(moe)->ArgName("threads")->Arg(1)->Arg(cores())->UseManualTime()->Iterations(kRequests);
 BENCHMARK(ranks_beside_threads)->UseManualTime()->Iterations(kRequests);
+BENCHMARK(deterministic_beside_default)->UseManualTime()->Iterations(kRequests);
 BENCHMARK(eight_ranks_beside_two)->UseManualTime()->Iterations(kRequests);
 
 }  // namespace

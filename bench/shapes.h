@@ -17,7 +17,8 @@ struct ModelShape {
   // Multiply-adds of the layers' matrices for one token, and of the LM head.
   int64_t token_products() const { return layers * layer_weights(top_k); }
   int64_t head_products() const { return vocab * hidden; }
-  // of causal attention over a prompt of `tokens`: scores and values.
+  int64_t cache_elements(int64_t tokens) const { return 2 * layers * kv_heads * head_dim * tokens; }
+  // Of causal attention over a prompt of `tokens`: scores and values.
   int64_t attention_products(int64_t tokens) const { return layers * heads * head_dim * tokens * (tokens + 1); }
 };
 

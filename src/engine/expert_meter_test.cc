@@ -32,6 +32,7 @@ TEST(ExpertMeter, AStepIsWhatAllRanksAddedInIt) {
   EXPECT_EQ(second->picks, 3);
   EXPECT_DOUBLE_EQ(second->imbalance(), 3.0 / 1.5 - 1);
   EXPECT_EQ(meter.picks(3), 11);
+  EXPECT_THAT(meter.picks_by_rank().at(3), ElementsAre(6, 5));
   const auto recorded = meter.take_recorded();
   ASSERT_EQ(recorded.size(), 2u);
   EXPECT_THAT(recorded[0].by_home[0].at(3), ElementsAre(3, 1));

@@ -61,8 +61,8 @@ Json rank_json(const ModelSetup& setup, const Step& step, int rank, const RankPl
           {"weight_bytes", plan.weight_bytes},
           {"kv_bytes_per_token", plan.kv_bytes_per_token},
           {"kv_bytes", kv_bytes(setup, step, plan)},
-          {"activation_bytes", plan.activation_bytes(step.tokens, step.context)},
-          {"comm_bytes", plan.comm_bytes(step.tokens)}};
+          {"activation_bytes", plan.activation_bytes},
+          {"comm_bytes", plan.comm_bytes}};
 }
 
 void print_table_row(const ModelSetup& setup, const Step& step, int rank, const RankPlan& plan) {
@@ -73,15 +73,14 @@ void print_table_row(const ModelSetup& setup, const Step& step, int rank, const 
       "{:>4} {:>3} {:>3} {:>3} {:>4} {:>4} {:>6} {:>6} {:>8} {:>5} {:>3} {:>10} {:>10} {:>10} {:>10} {:>10}  {}\n",
       rank, at.dp, at.pp, at.cp, at.tp, at.attn_dp, at.moe_tp, at.moe_ep,
       fmt::format("{}-{}", plan.layers.begin, plan.layers.end - 1), plan.heads, plan.kv_heads, bytes(plan.weight_bytes),
-      bytes(kv_bytes(setup, step, plan)), bytes(plan.kv_bytes_per_token),
-      bytes(plan.activation_bytes(step.tokens, step.context)), bytes(plan.comm_bytes(step.tokens)), experts);
+      bytes(kv_bytes(setup, step, plan)), bytes(plan.kv_bytes_per_token), bytes(plan.activation_bytes),
+      bytes(plan.comm_bytes), experts);
 }
 
 // Collectives of the rank with the most of them; the others of a stage have the same.
 void print_collectives(const Step& step, const std::vector<RankPlan>& plans) {
-  const auto busiest = std::max_element(plans.begin(), plans.end(), [&](const RankPlan& a, const RankPlan& b) {
-    return a.comm_bytes(step.tokens) < b.comm_bytes(step.tokens);
-  });
+  const auto busiest = std::max_element(
+      plans.begin(), plans.end(), [&](const RankPlan& a, const RankPlan& b) { return a.comm_bytes < b.comm_bytes; });
   if (busiest->collectives.empty()) return;
   fmt::print("\ncollectives of a step on rank {}, bytes it sends for {} tokens:\n", busiest - plans.begin(),
              step.tokens);
@@ -121,7 +120,7 @@ class Explain : public Command {
 
   int run(const EngineConfig& config) override {
     const ModelSetup setup = set_up_model(model_, config, SetupFor::kExplaining);
-    const std::vector<RankPlan> plans = plan_ranks(setup);
+    const std::vector<RankPlan> plans = plan_ranks(setup, threads_per_rank(setup.config, read_machine()));
     if (!json_) {
       print_table(setup, plans);
       return 0;

@@ -30,6 +30,26 @@ double imbalance(const std::vector<int64_t>& loads) {
   return sum == 0 ? 1.0 : static_cast<double>(most) * static_cast<double>(loads.size()) / static_cast<double>(sum);
 }
 
+// Where the ranks' time went; the bubble is what they spent neither computing nor in collectives.
+void print_shares(const Engine& engine) {
+  RankStats sum;
+  double worst = 0;
+  for (const RankStats& rank : engine.stats().ranks) {
+    sum.compute_seconds += rank.compute_seconds;
+    sum.communication_seconds += rank.communication_seconds;
+    sum.stage_seconds += rank.stage_seconds;
+    sum.idle_seconds += rank.idle_seconds;
+    worst = std::max(worst, rank.bubble());
+  }
+  const double all = sum.busy_seconds() + sum.stage_seconds + sum.idle_seconds;
+  if (all <= 0) return;
+  print_line(
+      fmt::format("ranks    computing {:.1f} %, in collectives {:.1f} %, bubble {:.1f} % (other stages {:.1f} %, next "
+                  "step {:.1f} %; worst rank {:.1f} %)",
+                  100 * sum.compute_seconds / all, 100 * sum.communication_seconds / all, 100 * sum.bubble(),
+                  100 * sum.stage_seconds / all, 100 * sum.idle_seconds / all, 100 * worst));
+}
+
 }  // namespace
 
 std::string grid_text(const Mesh& mesh, bool has_moe) {
@@ -100,6 +120,7 @@ void print_speed(const Engine& engine, double seconds) {
   print_line(fmt::format("speed    prompts {:.1f} tokens/s ({} tokens), generation {:.1f} tokens/s; {} steps, {:.2f} s",
                          engine.prompt_tokens_per_second(), stats.prompt_tokens, engine.generated_tokens_per_second(),
                          stats.steps, seconds));
+  print_shares(engine);
 }
 
 void print_expert_load(Engine& engine) {

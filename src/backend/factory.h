@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/memory_meter.h"
 #include "backend/ops.h"
 
 namespace shoal {
@@ -15,6 +16,9 @@ struct BackendOptions {
   std::string isa;             // cpu: avx512bf16, avx512, avx2, plain; empty: the best this machine has
   int threads = 1;             // compute threads of this rank, the calling one included
   std::vector<int> cores;      // cores to pin them to; empty: not pinned
+  // cpu: takes all memory that it would, and computes nothing; floats are whatever lies there, and routers spread tokens evenly.
+  bool dry = false;
+  std::shared_ptr<MemoryMeter> memory{};  // cpu: counts there
 };
 
 // Throws Error for an unknown device or an instruction set that this machine lacks.

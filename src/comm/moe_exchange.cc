@@ -186,6 +186,7 @@ Tensor MoeExchange::combine_sums(const Tensor& outputs) {
   CHECK_EQ(outputs.rows(), sum(s.received_rows));
   const Tensor received = s.return_rows(outputs, s.received_rows, s.by_rank(s.column_tokens));
   const Tensor result = s.allocate(DType::kF32, {s.tokens, outputs.row_elements()});
+  if (s.allocate.dry) return result;
   std::vector<bool> started(static_cast<size_t>(s.tokens));
   s.add_terms(received, s.column_tokens, [&](int64_t token) {
     const bool before = started[static_cast<size_t>(token)];
@@ -204,6 +205,7 @@ Tensor MoeExchange::combine_picks(const Tensor& outputs) {
   const Tensor received = s.return_rows(outputs, s.received_picks, s.by_rank(s.column_picks));
   const int64_t hidden = outputs.row_elements();
   const Tensor result = s.allocate(DType::kF32, {s.tokens, s.top_k, hidden});
+  if (s.allocate.dry) return result;
   int64_t picks = 0;
   for (const auto& list : s.column_picks) picks += static_cast<int64_t>(list.size());
   float* first = raw<float>(result);

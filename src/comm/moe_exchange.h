@@ -41,6 +41,7 @@ class MoeExchange {
   struct Allocator {
     Allocate function = nullptr;
     void* context = nullptr;
+    bool dry = false;  // results are only wanted for their memory
     Tensor operator()(DType dtype, const Shape& shape) const { return function(context, dtype, shape); }
   };
 

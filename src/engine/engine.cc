@@ -17,8 +17,7 @@
 namespace shoal {
 namespace {
 
-constexpr double kMostCopyRate = 1.6e10;             // bytes a second that a rank may copy of experts that move
-constexpr int64_t kScoreBytes = int64_t{256} << 20;  // of logits that one scoring step may take on a rank
+constexpr double kMostCopyRate = 1.6e10;  // bytes a second that a rank may copy of experts that move
 
 KvCacheLimits cache_limits(const ModelSetup& setup, const EngineInfo& info) {
   const KvCacheConfig& config = setup.config.kv_cache;
@@ -51,7 +50,6 @@ ChunkPolicy chunk_policy(const std::string& word) {
 
 SchedulerLimits scheduler_limits(const ModelSetup& setup, const EngineInfo& info) {
   const EngineConfig& config = setup.config;
-  const int64_t row_bytes = setup.spec.vocab * static_cast<int64_t>(sizeof(float));
   return {.groups = setup.mesh.sizes().attention_data,
           .pipeline = setup.mesh.sizes().pipeline,
           .overlap = !config.disable_overlap_scheduler,
@@ -60,7 +58,7 @@ SchedulerLimits scheduler_limits(const ModelSetup& setup, const EngineInfo& info
           .max_seq_len = info.max_seq_len,
           .cache = cache_limits(setup, info),
           .mix_chunks = config.enable_chunked_prefill,
-          .max_score_rows = std::max<int64_t>(1, kScoreBytes / row_bytes),
+          .max_score_rows = most_score_rows(setup),
           .generated_roles = has_latents(setup.spec) && !config.deterministic,
           .capacity = capacity_policy(config.scheduler.capacity_scheduler_policy),
           .chunks = chunk_policy(config.scheduler.context_chunking_policy),
@@ -126,13 +124,14 @@ void Engine::plan(const EngineHooks& hooks) {
   info_.threads_per_rank = threads_per_rank(config, machine);
   info_.max_seq_len = config.max_seq_len.value_or(setup_.spec.max_positions);
   info_.notices = setup_.notices;
-  RankWorldSetup world{
-      .mesh = setup_.mesh,
-      .hidden_size = setup_.spec.hidden,
-      .backend = {.device = config.device, .isa = config.isa, .threads = info_.threads_per_rank, .cores = {}},
-      .cores = pinned_cores(machine, ranks, info_.threads_per_rank),
-      .comm_timeout_s = config.comm_timeout_s,
-      .models = hooks.models};
+  const BackendOptions backend_options{
+      .device = config.device, .isa = config.isa, .threads = info_.threads_per_rank, .cores = {}};
+  RankWorldSetup world{.mesh = setup_.mesh,
+                       .hidden_size = setup_.spec.hidden,
+                       .backend = backend_options,
+                       .cores = pinned_cores(machine, ranks, info_.threads_per_rank),
+                       .comm_timeout_s = config.comm_timeout_s,
+                       .models = hooks.models};
   info_.pinned = !world.cores.front().empty();
   if (!world.models) {
     world.models = rank_models({.spec = setup_.spec,
@@ -151,6 +150,7 @@ void Engine::plan(const EngineHooks& hooks) {
   info_.expert_bytes.resize(ranks);
   world_->on_all([&](RankState& state) {
     info_.plans[state.rank] = state.model->plan();
+    plan_memory(setup_, state.rank, backend_options, info_.plans[state.rank]);
     if (state.rank == 0) info_.backend = state.backend->name();
   });
   info_.kv = kv_sizes({.plans = info_.plans,

@@ -99,9 +99,10 @@ class Engine {
   // The same as one array [tokens, vocab] a prompt.
   std::vector<std::vector<float>> score(const std::vector<std::vector<int32_t>>& prompts);
 
-  EngineStats stats() const;     // of all replicas together; without waiting for a step
-  StepStats step_stats() const;  // of all replicas together
-  CacheUse cache_use() const;    // of all replicas together
+  EngineStats stats() const;                // of all replicas together; without waiting for a step
+  std::vector<int64_t> peak_bytes() const;  // by rank: the most that its backend ever held
+  StepStats step_stats() const;             // of all replicas together
+  CacheUse cache_use() const;               // of all replicas together
   double prompt_tokens_per_second() const;
   double generated_tokens_per_second() const;
   ExpertLoads expert_loads();

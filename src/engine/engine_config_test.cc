@@ -253,7 +253,7 @@ TEST(EngineConfig, FeaturesToComeAreRefusedAsSuch) {
         "speculative_config is a map (F:5)",
         "attention_dp_config.kv_cache_routing_cold_start_warmup is 'true' (F:8): warming caches up evenly: not built "
         "yet; nearest: false",
-        "kv_cache_config.dtype is 'nvfp4' (F:10): not built yet, must be auto or fp8",
+        "kv_cache_config.dtype is 'nvfp4' (F:10): not built yet, must be one of auto, fp8",
         "kv_cache_config.host_cache_size is '5' (F:11)", "batch_wait_timeout_ms is '5' (F:12)",
         "device is 'cuda' (F:13): not built yet"}) {
     EXPECT_THAT(text, HasSubstr(part));

@@ -25,6 +25,12 @@ EngineStats Engine::stats() const {
   return stats;
 }
 
+std::vector<int64_t> Engine::peak_bytes() const {
+  std::vector<int64_t> peaks;
+  for (const auto& meter : world_->memory()) peaks.push_back(meter->peak());
+  return peaks;
+}
+
 StepStats Engine::step_stats() const {
   StepStats sum;
   for (const auto& replica : replicas_) {

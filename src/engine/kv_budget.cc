@@ -68,30 +68,53 @@ int64_t most_pages(const KvBudgetInput& input) {
   return static_cast<int64_t>(std::min(pages, static_cast<double>(most)));
 }
 
+// Bytes: of all ranks, and of one page on the rank where it takes most.
+struct Need {
+  double weights = 0;
+  double steps = 0;
+  double page = 0;
+};
+
+Need need_of(const KvBudgetInput& input) {
+  Need need{.page = page_bytes(input, pool_pages(input, 1))};
+  for (const RankPlan& plan : input.plans) {
+    need.weights += static_cast<double>(plan.weight_bytes);
+    need.steps += static_cast<double>(plan.activation_bytes + plan.comm_bytes);
+  }
+  return need;
+}
+
+std::string what_would_fit(const KvBudgetInput& input, const Need& need) {
+  const auto available = static_cast<double>(input.available_bytes);
+  const double pages = need.page * static_cast<double>(input.plans.size()) / input.config.kv_cache.free_memory_fraction;
+  const int64_t replicas = input.config.data_parallel_size;
+  const double one_replica = (need.weights + need.steps + pages) / static_cast<double>(replicas);
+  if (replicas > 1 && one_replica <= available)
+    return fmt::format("data_parallel_size {} would fit", static_cast<int64_t>(available / one_replica));
+  const double left = available - need.weights - pages;
+  if (left > 0)
+    return fmt::format("steps that take {} at most would fit: lower max_num_tokens or max_batch_size",
+                       format_bytes(left));
+  return fmt::format("{} would do: use a machine with more memory, or a smaller model or dtype",
+                     format_bytes(one_replica));
+}
+
 }  // namespace
 
 KvSizes kv_sizes(const KvBudgetInput& input) {
-  const EngineConfig& config = input.config;
-  int64_t weights = 0, activations = 0;
-  for (const RankPlan& plan : input.plans) {
-    weights += plan.weight_bytes;
-    activations +=
-        plan.activation_bytes(config.max_num_tokens, input.max_seq_len) + plan.comm_bytes(config.max_num_tokens);
-  }
-  const int64_t rest = input.available_bytes - weights - activations;
-  const double share =
-      config.kv_cache.free_memory_fraction * static_cast<double>(rest) / static_cast<double>(input.plans.size());
-  const double one_page = page_bytes(input, pool_pages(input, 1));
-  if (rest <= 0 || share < one_page) {
+  const Need need = need_of(input);
+  const auto ranks = static_cast<double>(input.plans.size());
+  const double rest = static_cast<double>(input.available_bytes) - need.weights - need.steps;
+  const double share = input.config.kv_cache.free_memory_fraction * rest / ranks;
+  if (rest <= 0 || share < need.page) {
     throw Error(
         ErrorKind::kLimit,
         fmt::format(
             "the model does not fit: {} of memory available ({}), {} for the weights of {} ranks, {} for a step of "
-            "max_num_tokens {}, which leaves less than one KV page of {} a rank; use fewer replicas, lower "
-            "max_num_tokens, or a machine with more memory",
-            format_bytes(static_cast<double>(input.available_bytes)), input.memory_limit,
-            format_bytes(static_cast<double>(weights)), input.plans.size(),
-            format_bytes(static_cast<double>(activations)), config.max_num_tokens, format_bytes(one_page)));
+            "max_num_tokens {} and max_batch_size {}, which leaves less than one KV page of {} a rank; {}",
+            format_bytes(static_cast<double>(input.available_bytes)), input.memory_limit, format_bytes(need.weights),
+            input.plans.size(), format_bytes(need.steps), input.config.max_num_tokens, input.config.max_batch_size,
+            format_bytes(need.page), what_would_fit(input, need)));
   }
   int64_t low = 1, high = most_pages(input);  // the largest number of pages that fits
   while (low < high) {

@@ -58,8 +58,31 @@ TEST(KvPages, RefusesWithTheNumbers) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), testing::AllOf(testing::HasSubstr("100.0 MiB of memory available"),
-                                             testing::HasSubstr("120.0 MiB for the weights of 2 ranks")));
+                                             testing::HasSubstr("120.0 MiB for the weights of 2 ranks"),
+                                             testing::HasSubstr("120.1 MiB would do")));
   }
+}
+
+std::string refusal(std::vector<RankPlan> plans, const EngineConfig& config) {
+  try {
+    pages_of(plans, config, 100 * kMiB);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "fits";
+}
+
+TEST(KvPages, SaysWhatWouldFit) {
+  EngineConfig replicas;
+  replicas.data_parallel_size = 3;
+  EXPECT_THAT(refusal(std::vector<RankPlan>(3, rank_plan(40 * kMiB, 1024)), replicas),
+              testing::HasSubstr("data_parallel_size 2 would fit"));
+  RankPlan wide = rank_plan(40 * kMiB, 1024);
+  wide.activation_bytes = 80 * kMiB;
+  EXPECT_THAT(refusal({wide}, {}), testing::AllOf(testing::HasSubstr("80.0 MiB for a step"),
+                                                  testing::HasSubstr("60.0 MiB at most would fit")));
+  wide.activation_bytes = 50 * kMiB;
+  EXPECT_EQ(refusal({wide}, {}), "fits");
 }
 
 TEST(FormatBytes, PicksTheUnit) {

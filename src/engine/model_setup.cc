@@ -28,6 +28,8 @@ Types types_of(const EngineConfig& config, const ModelSpec& spec) {
   return {spec.fp8_weights ? DType::kF32 : DType::kBF16, spec.has_moe() ? DType::kF32 : DType::kBF16, spec.has_moe()};
 }
 
+constexpr int64_t kScoreBytes = int64_t{64} << 20;  // of logits that one scoring step may take on a rank
+
 // The best instruction-set path for these types, if none is asked for.
 std::string isa_of(const EngineConfig& config, const Types& types) {
   if (!config.isa.empty() || config.device != "cpu" || !types.exact_activations) return config.isa;
@@ -121,12 +123,51 @@ int threads_per_rank(const EngineConfig& config, const Machine& machine) {
   return std::max(1, machine.usable_cores / mesh.world_size());
 }
 
-std::vector<RankPlan> plan_ranks(const ModelSetup& setup) {
-  const auto backend =
-      make_backend({.device = setup.config.device, .isa = setup.config.isa, .threads = 1, .cores = {}});
+int64_t most_score_rows(const ModelSetup& setup) {
+  const int64_t row_bytes = setup.spec.vocab * static_cast<int64_t>(sizeof(float));
+  return std::max<int64_t>(1, kScoreBytes / row_bytes);
+}
+
+StepSize longest_step(const ModelSetup& setup) {
+  const EngineConfig& config = setup.config;
+  const int64_t length = config.max_seq_len.value_or(setup.spec.max_positions);
+  const int64_t sequences = std::min(config.max_batch_size, config.max_num_tokens);
+  const int64_t rows = std::min(config.max_num_tokens, sequences - 1 + length);
+  return {.rows = rows,
+          .sequences = sequences,
+          .context = length,
+          .logit_rows = std::min(rows, std::max(sequences, most_score_rows(setup)))};
+}
+
+void plan_memory(const ModelSetup& setup, int rank, const BackendOptions& backend, RankPlan& plan) {
+  const RankMemory memory = rank_memory({.spec = setup.spec,
+                                         .mesh = setup.mesh,
+                                         .options = setup.options,
+                                         .backend = backend,
+                                         .step = longest_step(setup)},
+                                        rank);
+  plan.activation_bytes = memory.kept_bytes - plan.weight_bytes + memory.step_bytes;
+  plan.comm_bytes = memory.comm_bytes;
+}
+
+std::vector<RankPlan> plan_ranks(const ModelSetup& setup, int threads) {
+  const BackendOptions options{.device = setup.config.device, .isa = setup.config.isa, .threads = threads, .cores = {}};
+  const auto backend = make_backend({.device = options.device, .isa = options.isa, .threads = 1, .cores = {}});
   std::vector<RankPlan> plans;
-  for (int rank = 0; rank < setup.mesh.world_size(); ++rank)
-    plans.push_back(RankModel(setup.spec, setup.mesh, rank, setup.options, *backend).plan());
+  for (int rank = 0; rank < setup.mesh.world_size(); ++rank) {
+    RankPlan plan = RankModel(setup.spec, setup.mesh, rank, setup.options, *backend).plan();
+    // Ranks of the same layers and slices take the same.
+    const auto same = std::find_if(plans.begin(), plans.end(), [&](const RankPlan& other) {
+      return other.layers == plan.layers && other.heads == plan.heads && other.weight_bytes == plan.weight_bytes;
+    });
+    if (same == plans.end()) {
+      plan_memory(setup, rank, options, plan);
+    } else {
+      plan.activation_bytes = same->activation_bytes;
+      plan.comm_bytes = same->comm_bytes;
+    }
+    plans.push_back(std::move(plan));
+  }
   return plans;
 }
 

@@ -12,6 +12,7 @@
 #include "engine/machine.h"
 #include "model/checkpoint.h"
 #include "model/model.h"
+#include "model/step_memory.h"
 #include "parallel/mesh.h"
 
 namespace shoal {
@@ -37,7 +38,14 @@ ModelSetup set_up_model(const std::filesystem::path& model_dir, const EngineConf
 // Compute threads of each rank: as configured, or the machine's cores divided by the ranks.
 int threads_per_rank(const EngineConfig& config, const Machine& machine);
 
+// The longest step that the scheduler will make.
+StepSize longest_step(const ModelSetup& setup);
+// Logits rows of prompts that are scored, in one step of an attention-DP group.
+int64_t most_score_rows(const ModelSetup& setup);
+// Fills in what the plan of a rank says about memory; `backend` is the rank's.
+void plan_memory(const ModelSetup& setup, int rank, const BackendOptions& backend, RankPlan& plan);
+
 // What every rank would hold, computed on this thread, without memory for weights.
-std::vector<RankPlan> plan_ranks(const ModelSetup& setup);
+std::vector<RankPlan> plan_ranks(const ModelSetup& setup, int threads);
 
 }  // namespace shoal

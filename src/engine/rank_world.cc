@@ -41,6 +41,7 @@ RankWorld::RankWorld(RankWorldSetup setup) : setup_(std::move(setup)) {
   for (int rank = 0; rank < ranks; ++rank) {
     jobs_.push_back(std::make_unique<Mailbox<Job>>());
     meters_.push_back(std::make_unique<RankMeter>(ranks));
+    memory_.push_back(std::make_shared<MemoryMeter>());
   }
   for (int rank = 0; rank < ranks; ++rank) threads_.emplace_back([this, rank] { run(rank); });
   try {
@@ -82,6 +83,7 @@ void RankWorld::build(RankState& state) {
   state.hidden_size = setup_.hidden_size;
   BackendOptions options = setup_.backend;
   options.cores = setup_.cores[state.rank];
+  options.memory = memory_[state.rank];
   state.backend = make_backend(options);
   state.meter = meters_[state.rank].get();
   const auto group = [&](Axis axis, const char* name) {

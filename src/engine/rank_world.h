@@ -77,6 +77,8 @@ class RankWorld {
 
   // Of every rank; thread-safe.
   std::vector<RankStats> stats() const;
+  // What each rank's backend holds.
+  const std::vector<std::shared_ptr<MemoryMeter>>& memory() const { return memory_; }
 
   // Called once, on the failing rank's thread, after the failure is known. Returns when no earlier listener runs any more.
   void when_failed(std::function<void(const std::string&)> listener);
@@ -93,6 +95,7 @@ class RankWorld {
   RankWorldSetup setup_;
   std::unique_ptr<ThreadWorld> comms_;
   std::vector<std::unique_ptr<RankMeter>> meters_;
+  std::vector<std::shared_ptr<MemoryMeter>> memory_;
   std::vector<std::unique_ptr<Mailbox<Job>>> jobs_;
   mutable std::mutex mutex_;
   std::optional<std::string> failure_;

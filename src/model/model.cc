@@ -43,6 +43,7 @@ struct RankModel::Impl {
       if (decoder.layers().contains(flip.layer))
         decoder.moe(flip.layer).place(flip.placement, flip.changes[rank_of_replica()], backend);
   }
+  int64_t positions() const { return options.max_seq_len > 0 ? options.max_seq_len : spec.max_positions; }
   size_t rank_of_replica() const { return build.rank % mesh.replica_size(); }
 
   void divide(const StepPlan& step) {
@@ -62,7 +63,8 @@ struct RankModel::Impl {
             Group<Axis::kFfnTp>(*groups.ffn_tp),
             Group<Axis::kMoe>(*groups.moe),
             options.deterministic,
-            context_step ? &*context_step : nullptr};
+            context_step ? &*context_step : nullptr,
+            dry};
   }
 
   void copy_pages(const Batch& batch) {
@@ -89,6 +91,7 @@ struct RankModel::Impl {
   RopeTable rope;
   std::vector<KvLayer> kv;
   std::map<int64_t, LayerPicks> picks;
+  bool dry = false;
 };
 
 RankModel::RankModel(const ModelSpec& spec, const Mesh& mesh, int rank, const ModelOptions& options, Backend& backend)
@@ -101,8 +104,14 @@ const RankPlan& RankModel::plan() const { return impl_->plan; }
 void RankModel::load(const Checkpoint& checkpoint, int threads, LoadProgress& progress) {
   impl_->weights.load(checkpoint, impl_->backend, threads, progress);
   impl_->decoder.bind(impl_->backend);
-  const int64_t positions = impl_->options.max_seq_len > 0 ? impl_->options.max_seq_len : impl_->spec.max_positions;
-  impl_->rope = make_rope_table(impl_->spec.rope, positions, impl_->backend, threads);
+  impl_->rope = make_rope_table(impl_->spec.rope, impl_->positions(), impl_->backend, threads);
+}
+
+void RankModel::reserve() {
+  impl_->weights.reserve(impl_->backend);
+  impl_->decoder.bind(impl_->backend);
+  impl_->rope = reserve_rope_table(impl_->spec.rope, impl_->positions(), impl_->backend);
+  impl_->dry = true;
 }
 
 void RankModel::load_dummy(uint64_t seed, int threads, LoadProgress& progress) {

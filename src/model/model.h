@@ -26,7 +26,7 @@ class Checkpoint;
 
 struct ModelOptions {
   DType compute = DType::kBF16;  // kF32 or kBF16: of weights in products
-  DType cache = DType::kBF16;    // kF32 or kBF16: of the KV cache
+  DType cache = DType::kBF16;    // kF32, kBF16 or kF8E4M3: of the KV cache
   bool deterministic = false;    // contract section 4, rules 4 and 5
   int64_t max_seq_len = 0;       // 0: the model's
   int64_t tokens_per_block = 32;
@@ -56,15 +56,9 @@ struct RankPlan {
   std::vector<Collective> collectives;
   // Of `pages` pages of each pool.
   int64_t kv_bytes(std::span<const int64_t> pages, int64_t tokens_per_block) const;
-  // Upper bound of what one step of `tokens` rows (this attention-DP group) and `context` positions needs besides
-  // weights and KV.
-  int64_t activation_bytes(int64_t tokens, int64_t context) const;
-  int64_t comm_bytes(int64_t tokens) const;
-  // Coefficients of the two bounds. A MoE call's memory counts with every token that may enter it, whatever rank is its home: each
-  // of them may pick this rank's experts.
-  double activation_per_token = 0, activation_per_context = 0, comm_per_token = 0, call_per_token = 0;
-  int64_t call_homes = 1;       // attention-DP groups whose tokens enter one call
-  int64_t call_max_tokens = 0;  // of one call; 0: no bound
+  // Of the longest step (rank_memory() in model/step_memory.h), and of the groups' own buffers.
+  int64_t activation_bytes = 0;
+  int64_t comm_bytes = 0;
 };
 
 // Groups of one rank; owned by the engine. Groups of size 1 are present too.
@@ -91,6 +85,8 @@ class RankModel {
   const RankPlan& plan() const;
   // Reads this rank's slices with up to `threads` threads.
   void load(const Checkpoint& checkpoint, int threads, LoadProgress& progress);
+  // Takes the memory of weights and tables, and leaves what lies there: nothing can be computed.
+  void reserve();
   // Random weights of the right shapes, the same whatever the layout (load_format: dummy).
   void load_dummy(uint64_t seed, int threads, LoadProgress& progress);
   // Pages of each of kv_pools(); with context parallelism, of those that this rank owns.

@@ -249,7 +249,7 @@ Tensor MoeBlock::exchange_call(const Tensor& y, const Routing& routing, const St
                                LayerPicks& picks) const {
   Backend& backend = step.backend;
   MoeExchange exchange(step.moe.comm(), {sizes_.moe_expert, sizes_.moe_tensor, placement_->slots_per_rank()},
-                       {&allocate, &backend});
+                       {&allocate, &backend, step.dry});
   const Dispatched work =
       exchange.dispatch(y, slots_->global(routing.experts, step.moe.comm(), backend), routing.weights);
   picks.computed += exchange.received_picks();

@@ -33,7 +33,7 @@ double exchange_targets(const MoeLayer& moe, const GridSizes& sizes) {
   return columns * sizes.moe_tensor * (1.0 - 1.0 / (ep * sizes.moe_tensor));
 }
 
-// What attention holds and sends with context parallelism: sent, for each token of a step that is a whole prompt, or is generated.
+// What attention sends with context parallelism, for each token of a step that is a whole prompt, or is generated.
 struct ContextCost {
   double cache_row = 0;   // bytes of a position's keys and values on this rank, one layer
   double values_row = 0;  // bytes of a row's values, maxima and sums, all heads of this rank
@@ -48,11 +48,6 @@ struct ContextCost {
         add_collective(plan, "all_to_all", "cp", (query_row + cache_row) * others() / ranks);
       if (scheme == ContextScheme::kHelix) add_collective(plan, "all_to_all", "cp", values_row * others());
     }
-  }
-  // Bytes held for each position: pages that came, that go, and this rank's own (ring), or all positions of its heads.
-  double held(const ContextSchemes& schemes) const {
-    const bool ring = schemes.prefill == ContextScheme::kRing || schemes.decode == ContextScheme::kRing;
-    return cache_row * (ring ? 3.0 : 1.0) / ranks;
   }
 };
 
@@ -89,8 +84,7 @@ void add_layer(RankPlan& plan, const LayerCounts& counts, const BuildContext& bu
     add_collective(plan, "all_reduce", "ffn_tp", all_reduce_bytes(row, ffn_tp));
 }
 
-// `held`: the most that one layer holds for each position.
-void add_context(RankPlan& plan, const LayerCounts& counts, int64_t kv_bytes, double& held, const BuildContext& build) {
+void add_context(RankPlan& plan, const LayerCounts& counts, int64_t kv_bytes, const BuildContext& build) {
   const int ranks = build.mesh.sizes().context;
   if (ranks == 1) return;
   const AttentionLayer& layer = counts.layer.attention;
@@ -99,9 +93,7 @@ void add_context(RankPlan& plan, const LayerCounts& counts, int64_t kv_bytes, do
                          .values_row = static_cast<double>(plan.heads * (v_dim + 2)) * kF32,
                          .query_row = static_cast<double>(plan.heads * layer.head_dim) * kF32,
                          .ranks = ranks};
-  const ContextSchemes& schemes = build.options.context;
-  cost.send(plan, schemes);
-  held = std::max(held, cost.held(schemes));
+  cost.send(plan, build.options.context);
 }
 
 void add_ends(RankPlan& plan, const Decoder& decoder, const BuildContext& build) {
@@ -114,27 +106,6 @@ void add_ends(RankPlan& plan, const Decoder& decoder, const BuildContext& build)
                    static_cast<double>(build.spec.vocab) * kF32 * (attn - 1) / attn);
 }
 
-// Widest set of rows that one layer holds at a time, in floats a token of this attention-DP group.
-double layer_activation(const DecoderLayer& layer, const BuildContext& build, int64_t heads, int64_t kv_heads) {
-  const AttentionLayer& attention = layer.attention;
-  const double hidden = static_cast<double>(build.spec.hidden);
-  double attention_floats = static_cast<double>(heads) * static_cast<double>(2 * attention.head_dim + attention.v_dim) +
-                            2.0 * static_cast<double>(kv_heads * attention.head_dim);
-  if (attention.mla)
-    attention_floats += static_cast<double>(attention.mla->q_lora_rank * 2) +
-                        3.0 * static_cast<double>(heads * (attention.mla->kv_lora_rank + attention.mla->rope_dim));
-  double ffn_floats = static_cast<double>(layer.dense.ffn);
-  if (layer.moe)
-    ffn_floats = static_cast<double>(layer.moe->shared_ffn + layer.moe->experts) +
-                 hidden * (build.options.deterministic ? 3.0 + static_cast<double>(layer.moe->top_k) : 3.0);
-  return 4.0 * hidden + std::max(attention_floats, ffn_floats);
-}
-
-// Floats that a token takes on a rank that computes all of its picks.
-double call_activation(const MoeLayer& moe, int64_t hidden) {
-  return static_cast<double>(moe.top_k) * static_cast<double>(hidden + moe.ffn) + 2.0 * static_cast<double>(hidden);
-}
-
 }  // namespace
 
 int64_t RankPlan::kv_bytes(std::span<const int64_t> pages, int64_t tokens_per_block) const {
@@ -145,26 +116,11 @@ int64_t RankPlan::kv_bytes(std::span<const int64_t> pages, int64_t tokens_per_bl
   return bytes;
 }
 
-int64_t RankPlan::activation_bytes(int64_t tokens, int64_t context) const {
-  int64_t call_tokens = tokens * call_homes;
-  if (call_max_tokens > 0) call_tokens = std::min(call_tokens, call_max_tokens);
-  return static_cast<int64_t>(activation_per_token * static_cast<double>(tokens) +
-                              activation_per_context * static_cast<double>(context) +
-                              call_per_token * static_cast<double>(call_tokens));
-}
-
-int64_t RankPlan::comm_bytes(int64_t tokens) const {
-  return static_cast<int64_t>(comm_per_token * static_cast<double>(tokens));
-}
-
 RankPlan make_rank_plan(const Decoder& decoder, const BuildContext& build, const Backend& backend) {
   RankPlan plan;
   plan.layers = decoder.layers();
   plan.weight_bytes = build.weights.bytes(backend);
-  plan.call_homes = build.mesh.sizes().attention_data;
-  plan.call_max_tokens = build.options.moe_max_num_tokens;
   plan.kv_pool_bytes_per_token.resize(kv_pools(build.spec).size());
-  double widest = 0.0, held = 0.0;
   for (size_t i = 0; i < decoder.blocks().size(); ++i) {
     const int64_t index = plan.layers.begin + static_cast<int64_t>(i);
     const DecoderLayer& layer = build.spec.layers[index];
@@ -176,24 +132,13 @@ RankPlan make_rank_plan(const Decoder& decoder, const BuildContext& build, const
         kv.kv_heads * (kv.k_dim + kv.v_dim) * static_cast<int64_t>(dtype_bytes(build.options.cache));
     plan.kv_pool_bytes_per_token[kv.pool] += kv_bytes;
     plan.kv_bytes_per_token += kv_bytes;
-    widest = std::max(widest, layer_activation(layer, build, plan.heads, plan.kv_heads));
-    if (layer.moe)
-      plan.call_per_token = std::max(plan.call_per_token, call_activation(*layer.moe, build.spec.hidden) * kF32);
-    if (layer.attention.mla)
-      plan.activation_per_context =
-          static_cast<double>(plan.heads * (2 * layer.attention.head_dim + 3 * layer.attention.v_dim)) * kF32;
     if (block.moe())
       for (const ExpertId expert : block.moe()->placement().on_rank(block.moe()->ep_rank()))
         plan.experts[index].push_back(expert.value);
     add_layer(plan, {layer, block}, build);
-    add_context(plan, {layer, block}, kv_bytes, held, build);
+    add_context(plan, {layer, block}, kv_bytes, build);
   }
   add_ends(plan, decoder, build);
-  plan.activation_per_token = widest * kF32;
-  plan.activation_per_context += held;
-  for (const RankPlan::Collective& collective : plan.collectives)
-    plan.comm_per_token =
-        std::max(plan.comm_per_token, collective.bytes_per_token / static_cast<double>(collective.per_step));
   return plan;
 }
 

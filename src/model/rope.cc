@@ -106,4 +106,9 @@ RopeTable make_rope_table(const RopeSpec& spec, int64_t positions, Backend& back
   return {backend.from_host(cosines, shape), backend.from_host(sines, shape), spec.interleaved};
 }
 
+RopeTable reserve_rope_table(const RopeSpec& spec, int64_t positions, Backend& backend) {
+  const Shape shape{positions, spec.rotary_dim / 2};
+  return {backend.empty(DType::kF32, shape), backend.empty(DType::kF32, shape), spec.interleaved};
+}
+
 }  // namespace shoal

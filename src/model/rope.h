@@ -17,5 +17,7 @@ std::vector<float> rope_frequencies(const RopeSpec& spec, int64_t length);
 // cos and sin of positions [0, positions), times the attention factor. Dynamic scaling takes position + 1 as the
 // length, so that a position's angle never depends on what follows it. Long tables take a while: `threads` share one.
 RopeTable make_rope_table(const RopeSpec& spec, int64_t positions, Backend& backend, int threads = 1);
+// Its memory only.
+RopeTable reserve_rope_table(const RopeSpec& spec, int64_t positions, Backend& backend);
 
 }  // namespace shoal

@@ -20,6 +20,7 @@ struct StepContext {
   Group<Axis::kMoe> moe;
   bool deterministic = false;
   const ContextStep* context = nullptr;  // null without context parallelism
+  bool dry = false;                      // only memory is taken (model/step_memory.h)
 
   int64_t tokens() const { return static_cast<int64_t>(batch.tokens.size()); }
 };

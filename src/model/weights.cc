@@ -145,6 +145,8 @@ std::vector<WeightTable::Job> WeightTable::allocate(Backend& backend) {
   return jobs;
 }
 
+void WeightTable::reserve(Backend& backend) { allocate(backend); }
+
 void WeightTable::load(const Checkpoint& checkpoint, Backend& backend, int threads, LoadProgress& progress) {
   const std::vector<Job> jobs = allocate(backend);
   std::atomic<size_t> next{0};

@@ -56,6 +56,8 @@ class WeightTable {
 
   int64_t bytes(const Backend& backend) const;  // as load() will allocate
   std::vector<MatrixSource> sources() const;
+  // Allocates everything and fills nothing.
+  void reserve(Backend& backend);
   // Allocates and fills everything with up to `threads` threads.
   void load(const Checkpoint& checkpoint, Backend& backend, int threads, LoadProgress& progress);
 

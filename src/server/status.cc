@@ -27,7 +27,7 @@ RankFacts rank_facts(const Engine& engine, int rank) {
           .weight_bytes = plan.weight_bytes,
           .expert_bytes = engine.info().expert_bytes[rank],
           .kv_bytes = plan.kv_bytes(engine.info().kv.pages, config.kv_cache.tokens_per_block),
-          .activation_bytes = plan.activation_bytes(config.max_num_tokens, engine.info().max_seq_len)};
+          .activation_bytes = plan.activation_bytes};
 }
 
 Json sizes_json(const GridSizes& sizes) {

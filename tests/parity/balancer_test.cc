@@ -231,7 +231,7 @@ TEST(MoeMemory, IsBoundedWhateverTheTokensPick) {
     Engine engine(kTiny, config, models.hooks);
     logits[bound] = engine.score(prompts);
     most_rows[bound] = trouble.most_rows;
-    planned[bound] = engine.info().plans.front().activation_bytes(config.max_num_tokens, 128);
+    planned[bound] = engine.info().plans.front().activation_bytes;
     EXPECT_EQ(logits[bound], logits[0]) << bound;
   }
   EXPECT_EQ(most_rows[0], 4 * 48);  // a prompt of each group
@@ -239,7 +239,7 @@ TEST(MoeMemory, IsBoundedWhateverTheTokensPick) {
   EXPECT_LE(most_rows[10], 10);
   EXPECT_EQ(most_rows[1], 4);  // one token of each home at least
   EXPECT_GT(planned[0], planned[96]);
-  EXPECT_GT(planned[96], planned[10]);
+  EXPECT_GE(planned[96], planned[10]);  // something else may take the most
 }
 
 // Without attention data parallel all ranks have the same tokens; calls are cut just so.

@@ -77,14 +77,15 @@ TEST_P(EightBitCache, RoundsTheSameOnEveryLayout) {
   chunked.max_num_tokens = 33;
   chunked.enable_chunked_prefill = true;
   EXPECT_EQ(different_bits(one, scored(chunked)), 0u) << "chunks";
-  EXPECT_LT(largest_difference(one, scored(config({.name = "cp2", .cp = 2}))), 1e-3) << "ring and helix";
+  // Here a value may round to the other side of a tie between two codes, 6 % apart.
+  EXPECT_LT(largest_difference(one, scored(config({.name = "cp2", .cp = 2}))), 5e-2) << "ring and helix";
 }
 
 TEST_P(EightBitCache, StaysNearTheWholeCache) {
   const Logits eight = scored(config({"one"})), whole = scored(config({"one"}, "auto"));
   EXPECT_GT(different_bits(eight, whole), 0u);
-  const int64_t vocab = load_model_spec(golden_dir(GetParam())).vocab;
-  EXPECT_LT(divergence(whole, eight, vocab), 2e-2);
+  const ModelSpec spec = load_model_spec(golden_dir(GetParam()));
+  EXPECT_LT(divergence(whole, eight, spec.vocab), spec.has_moe() ? 0.1 : 0.01);
 }
 
 TEST_P(EightBitCache, TakesAQuarterOfTheMemory) {

@@ -144,7 +144,7 @@ Tensor CpuBackend::concat_columns(std::span<const Tensor> parts) {
   int64_t first = 0;
   for (const Tensor& part : parts) {
     CHECK_EQ(part.rows(), out.rows());
-    for (int64_t row = 0; row < out.rows(); ++row)
+    for (int64_t row = 0; row < out.rows() && !pool_.dry(); ++row)
       std::memcpy(raw_row<float>(out, row) + first, raw_row<float>(part, row), row_bytes(part));
     first += part.row_elements();
   }
@@ -155,6 +155,7 @@ Tensor CpuBackend::gather_rows(const Tensor& x, std::span<const int32_t> rows) {
   const Tensor out = empty(x.dtype(), with_rows(x.shape(), static_cast<int64_t>(rows.size())));
   for (size_t i = 0; i < rows.size(); ++i) {
     CHECK(0 <= rows[i] && rows[i] < x.rows());
+    if (pool_.dry()) continue;
     std::memcpy(row_start(out, static_cast<int64_t>(i)), row_start(x, rows[i]), row_bytes(x));
   }
   return out;
@@ -166,6 +167,7 @@ void CpuBackend::scatter_rows(const Tensor& x, std::span<const int32_t> rows, co
   CHECK(values.dtype() == x.dtype());
   for (size_t i = 0; i < rows.size(); ++i) {
     CHECK(0 <= rows[i] && rows[i] < x.rows());
+    if (pool_.dry()) continue;
     std::memcpy(row_start(x, rows[i]), row_start(values, static_cast<int64_t>(i)), row_bytes(x));
   }
 }

@@ -13,13 +13,18 @@ namespace {
 
 constexpr size_t kLazyZerosBytes = size_t{32} << 20;  // above what the arena lets tensors share
 
+std::shared_ptr<MemoryMeter> meter_of(const BackendOptions& options) {
+  return options.memory ? options.memory : std::make_shared<MemoryMeter>();
+}
+
 }  // namespace
 
 CpuBackend::CpuBackend(const BackendOptions& options)
     : isa_(isa_from_name(options.isa)),
       gemm_(gemm_kernels(isa_)),
-      pool_(options.threads, options.cores),
-      allocator_(std::make_shared<Allocator>()) {}
+      pool_(options.dry ? ThreadPool(options.threads, ThreadPool::Dry()) : ThreadPool(options.threads, options.cores)),
+      allocator_(std::make_shared<Allocator>(meter_of(options), options.dry)),
+      arena_(meter_of(options)) {}
 
 CpuBackend::~CpuBackend() = default;
 
@@ -35,6 +40,7 @@ Tensor CpuBackend::zeros(DType dtype, const Shape& shape) {
   const size_t bytes = static_cast<size_t>(shape.elements()) * dtype_bytes(dtype);
   if (bytes >= kLazyZerosBytes) return {dtype, shape, arena_.allocate(bytes)};
   const Tensor tensor = empty(dtype, shape);
+  if (pool_.dry()) return tensor;
   std::memset(RawAccess::bytes(tensor), 0, static_cast<size_t>(tensor.bytes()));
   return tensor;
 }

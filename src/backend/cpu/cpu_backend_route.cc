@@ -99,6 +99,15 @@ class TokenRouter {
   std::vector<int32_t> best_;
 };
 
+void spread_evenly(const Tensor& picks, int64_t experts) {
+  int64_t next = 0;
+  for (int64_t row = 0; row < picks.rows(); ++row) {
+    int32_t* begin = raw_row<int32_t>(picks, row);
+    for (int64_t k = 0; k < picks.row_elements(); ++k) begin[k] = static_cast<int32_t>(next++ % experts);
+    std::sort(begin, begin + picks.row_elements());
+  }
+}
+
 }  // namespace
 
 Routing CpuBackend::route(const Tensor& logits, const RouterSpec& spec) {
@@ -109,6 +118,7 @@ Routing CpuBackend::route(const Tensor& logits, const RouterSpec& spec) {
   if (spec.correction_bias.defined()) CHECK_EQ(spec.correction_bias.elements(), spec.experts);
   const Routing routing = {.experts = empty(DType::kI32, {logits.rows(), spec.top_k}),
                            .weights = empty(DType::kF32, {logits.rows(), spec.top_k})};
+  if (pool_.dry()) spread_evenly(routing.experts, spec.experts);
   pool_.parallel_for(logits.rows(), 1 + 4096 / (spec.experts + 1), [&](int64_t begin, int64_t end) {
     TokenRouter router(spec, row_kernels(isa_));
     for (int64_t row = begin; row < end; ++row)

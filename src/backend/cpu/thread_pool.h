@@ -17,18 +17,22 @@ class ThreadPool {
   // Pinned to `cores` (thread i to cores[i % size]) if that is not empty; the calling thread is cores[0]'s but is not
   // moved here.
   explicit ThreadPool(int threads, std::vector<int> cores = {});
+  // Has no threads, and calls nothing.
+  struct Dry {};
+  ThreadPool(int threads, Dry) : dry_threads_(threads) {}
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const { return dry() ? dry_threads_ : static_cast<int>(workers_.size()) + 1; }
+  bool dry() const { return dry_threads_ > 0; }
 
   // Calls fn(begin, end) or fn(begin, end, thread) over ranges that cut [0, n); `thread` is in [0, threads()), for
   // scratch memory. No range is shorter than `grain` but the last; n <= grain runs on the caller. Which thread does
   // what is not fixed: results must not depend on it.
   template <typename Function>
   void parallel_for(int64_t n, int64_t grain, const Function& fn) {
-    if (n <= 0) return;
+    if (n <= 0 || dry()) return;
     if (grain < 1) grain = 1;
     if (workers_.empty() || n <= grain) return invoke(fn, 0, n, 0);
     run(
@@ -54,6 +58,7 @@ class ThreadPool {
   void wait_done(uint32_t chunks);
   void worker_main(int thread, int core);
 
+  const int dry_threads_ = 0;
   std::vector<std::thread> workers_;
   // The job: fields may be read while a later one is written; a chunk taken from `state_` with the same job number
   // proves them valid.

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// How much memory a step takes on a rank beside weights and KV cache, found by running the model's own code over a dry backend: what takes
+// memory in a real step takes it here, and nothing is computed or touched. Of routed experts: with tokens spread evenly over them.
+#pragma once
+
+#include "backend/factory.h"
+#include "model/model.h"
+
+namespace shoal {
+
+// The longest step of an attention-DP group: one prompt's last rows, and beside them sequences that generate.
+struct StepSize {
+  int64_t rows = 0;
+  int64_t sequences = 0;   // at most `rows`
+  int64_t context = 0;     // positions of the prompt so far
+  int64_t logit_rows = 0;  // at most `rows`
+};
+
+struct RankMemory {
+  int64_t kept_bytes = 0;  // weights, and tables of positions and slots
+  int64_t step_bytes = 0;
+  int64_t comm_bytes = 0;  // staging of its groups
+};
+
+struct MemoryQuestion {
+  const ModelSpec& spec;
+  const Mesh& mesh;
+  const ModelOptions& options;
+  BackendOptions backend;
+  StepSize step;
+};
+RankMemory rank_memory(const MemoryQuestion& question, int rank);
+
+}  // namespace shoal

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the plan says about a rank's memory, against the most that its backend held while the longest steps ran: every family's kinds of
+// layers, every way to divide them.
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "engine/engine.h"
+#include "tests/parity/layouts.h"
+
+namespace shoal {
+namespace {
+
+constexpr int64_t kRows = 256;
+constexpr int64_t kSequences = 8;
+constexpr int64_t kLength = 512;
+
+struct MemoryCase {
+  std::string model;
+  Layout layout;
+  bool deterministic = false;
+};
+
+void PrintTo(const MemoryCase& c, std::ostream* out) { *out << c.model << ' ' << c.layout.name; }
+
+class Memory : public ::testing::TestWithParam<MemoryCase> {
+ protected:
+  static EngineConfig config() {
+    EngineConfig config = config_of(GetParam().layout, "float32");
+    config.deterministic = GetParam().deterministic;
+    config.enable_chunked_prefill = true;
+    config.max_num_tokens = kRows;
+    config.max_batch_size = kSequences;
+    config.max_seq_len = kLength;
+    config.kv_cache.max_tokens = 4 * kLength;
+    return config;
+  }
+
+  static std::vector<int32_t> prompt(int64_t tokens, int64_t vocab, int64_t salt) {
+    std::vector<int32_t> ids;
+    for (int64_t i = 0; i < tokens; ++i)
+      ids.push_back(static_cast<int32_t>(((i + 1) * (7919 + 30 * salt) + tokens + salt) % vocab));
+    return ids;
+  }
+
+  // In every group of every replica: sequences that generate, and while they do a prompt to the last position, whose chunks fill the step.
+  static void run_longest_steps(Engine& engine) {
+    const int64_t vocab = engine.spec().vocab;
+    const int replicas = engine.mesh().sizes().data;
+    const int groups = replicas * engine.mesh().sizes().attention_data;  // requests go to the replicas by turns
+    std::vector<std::promise<void>> ended(groups * kSequences);
+    std::vector<std::promise<void>> generating(groups * (kSequences - 1));
+    const auto submit = [&](int group, int64_t length, int64_t tokens, size_t index, std::promise<void>* first) {
+      SamplingParams params;
+      params.max_tokens = tokens;
+      params.ignore_eos = true;
+      SchedulingParams scheduling;
+      scheduling.attention_dp_rank = group / replicas;
+      RequestCallbacks callbacks;
+      callbacks.on_output = [first, told = false](const OutputDelta&) mutable {
+        if (first && !std::exchange(told, true)) first->set_value();
+      };
+      callbacks.on_finish = [&ended, index](const GenerationResult&) { ended[index].set_value(); };
+      engine.submit(prompt(length, vocab, group), params, std::move(callbacks), scheduling);
+    };
+    for (int64_t i = 0; i + 1 < kSequences; ++i)
+      for (int group = 0; group < groups; ++group)
+        submit(group, 2, 60, group * kSequences + i, &generating[group * (kSequences - 1) + i]);
+    for (auto& one : generating) one.get_future().wait();
+    for (int group = 0; group < groups; ++group) submit(group, kLength - 1, 1, (group + 1) * kSequences - 1, nullptr);
+    for (auto& one : ended) one.get_future().wait();
+    std::vector<std::vector<int32_t>> prompts;
+    for (int group = 0; group < groups; ++group) prompts.push_back(prompt(kLength - 1, vocab, group));
+    engine.score(prompts, [](size_t, const LogitRows&) {});
+  }
+};
+
+TEST_P(Memory, PlannedIsWhatIsHeld) {
+  const EngineConfig layout = config();
+  Engine engine(std::filesystem::path("tests/golden") / GetParam().model, layout);
+  run_longest_steps(engine);
+  const std::vector<int64_t> peaks = engine.peak_bytes();
+  for (size_t rank = 0; rank < peaks.size(); ++rank) {
+    const RankPlan& plan = engine.info().plans[rank];
+    const int64_t kept = plan.weight_bytes + plan.kv_bytes(engine.info().kv.pages, layout.kv_cache.tokens_per_block);
+    const double step = static_cast<double>(plan.activation_bytes), held = static_cast<double>(peaks[rank]);
+    EXPECT_NEAR((static_cast<double>(kept) + step) / held, 1.0, 0.05)
+        << "rank " << rank << ": weights and cache " << kept << ", a step " << step << ", held " << held;
+    // Experts are not asked as evenly as the plan takes it; where tokens stay on their ranks, little else can differ.
+    EXPECT_NEAR(step / (held - static_cast<double>(kept)), 1.0, engine.spec().has_moe() ? 0.3 : 0.1) << "rank " << rank;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, Memory,
+                         ::testing::Values(MemoryCase{"qwen3", {"one"}}, MemoryCase{"qwen3", {"tp2", 2}},
+                                           MemoryCase{"llama", {"pp2", 1, 2}}, MemoryCase{"deepseek_v3", {"one"}},
+                                           MemoryCase{"deepseek_v3", {"ep4", 4, 1, 1, 0, 4}},
+                                           MemoryCase{"deepseek_v3", {"adp4_ep4", 4, 1, 1, 1, 4, 4}, true},
+                                           MemoryCase{"gpt_oss", {"tp2_pp2", 2, 2}},
+                                           MemoryCase{"llama4", {"tp4_adp2_ep4", 4, 1, 1, 1, 4, 2}},
+                                           MemoryCase{"qwen3_moe", {"dp2_tp2_ep2", 2, 1, 2, 1, 2}},
+                                           MemoryCase{"qwen3", {.name = "cp2", .cp = 2}},
+                                           MemoryCase{"deepseek_v3", {.name = "tp2_cp2", .tp = 2, .cp = 2}},
+                                           MemoryCase{"qwen3", {.name = "cp4_ulysses", .cp = 4, .cp_type = "ULYSSES"}}),
+                         [](const auto& row) { return row.param.model + "__" + row.param.layout.name; });
+
+}  // namespace
+}  // namespace shoal

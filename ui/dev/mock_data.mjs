@@ -141,7 +141,7 @@ export class World {
     replica.moves.layers += 1;
     replica.moves.copies += 9;
     replica.moves.bytes += 4.7e6;
-    this.events.push({ t, kind: 'rebalance', text: `max/mean 1.75 → 1.12: 9 copies, 4.5 MiB, longest wait 0.38 ms`, layer: layer.layer });
+    this.events.push({ t, kind: 'rebalance', text: `layer ${layer.layer}: 9 slots hold another expert; max/mean 1.75, expected 1.12`, layer: layer.layer });
   }
 
   about() {

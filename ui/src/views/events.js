@@ -16,7 +16,7 @@ export function EventList({ most, kind = 'all', dates = false }) {
   return html`<ol class="events">${list.map(event => html`<li key=${`${event.t}${event.kind}${event.text}`}>
     <time title=${dateAndTime(event.t)}>${dates ? dateAndTime(event.t) : clock(event.t)}</time>
     <span class=${`tag ${kTones[event.kind] ?? ''}`}>${kNames[event.kind] ?? event.kind}</span>
-    <span class="event-text">${event.layer === undefined ? '' : `layer ${event.layer}: `}${event.text}</span>
+    <span class="event-text">${event.text}</span>
   </li>`)}</ol>`;
 }
 

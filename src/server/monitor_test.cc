@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "server/http/http_server.h"
+#include "server/test_metric_names.h"
 
 namespace shoal {
 namespace {
@@ -71,7 +72,11 @@ class FourRanks {
     monitor_.add_routes(routes);
     HttpSettings settings;
     settings.port = 0;
-    http_ = std::make_unique<HttpServer>(settings, std::move(routes), HttpHooks{});
+    HttpHooks hooks;
+    hooks.served = [this](const Served& served) {
+      metrics_.http_request(served.request.method, served.route, served.status, served.seconds);
+    };
+    http_ = std::make_unique<HttpServer>(settings, std::move(routes), hooks);
     io_ = std::thread([this] { http_->run(); });
     monitor_.start();
     host_.start();
@@ -178,6 +183,16 @@ TEST(Monitor, SumsOverRanksAreWhatWasAskedFor) {
   EXPECT_EQ(value_of(metrics, "vllm:iteration_tokens_total_count{model_name=\"tiny\",engine=\"0\"}"),
             value_of(metrics, "shoal_steps_total"));
   EXPECT_EQ(value_of(metrics, "vllm:prefix_cache_queries_total{model_name=\"tiny\",engine=\"0\"}"), 6 * 20);
+}
+
+TEST(Monitor, EmitsWhatDashboardsAndAlertsAskFor) {
+  FourRanks server;
+  server.wait_until_ready();
+  server.run(2, 8, 2);
+  server.get("/v1/ranks");
+  const std::set<std::string> emitted = series_in(server.get("/metrics"));
+  for (const char* file : {"deploy/grafana.json", "deploy/alerts.yml"})
+    EXPECT_THAT(emitted, testing::IsSupersetOf(names_used_in(contents(file)))) << file;
 }
 
 TEST(Monitor, EventsBeginWithTheHistoryAndGoOn) {

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/engine_config.h"
 
@@ -18,6 +19,10 @@ class Command {
   virtual void declare(CLI::App& app) = 0;
   // Whether the engine's options may be given; run() gets the defaults otherwise.
   virtual bool takes_engine_options() const { return true; }
+  // The same with these arguments, the command's name first: its parts may differ.
+  virtual bool takes_engine_options_with(const std::vector<std::string>& /*arguments*/) const {
+    return takes_engine_options();
+  }
   virtual int run(const EngineConfig& config) = 0;
 };
 
@@ -26,5 +31,6 @@ std::unique_ptr<Command> score_command();
 std::unique_ptr<Command> explain_command();
 std::unique_ptr<Command> serve_command();
 std::unique_ptr<Command> eplb_command();
+std::unique_ptr<Command> bench_command();
 
 }  // namespace shoal

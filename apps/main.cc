@@ -11,6 +11,7 @@
 
 #include "apps/command.h"
 #include "apps/flags.h"
+#include "apps/version.h"
 #include "base/error.h"
 #include "base/json_file.h"
 #include "base/nearest.h"
@@ -21,7 +22,6 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kWrongInput = 2;
 constexpr size_t kShownBytes = 40;
-constexpr const char* kVersion = "shoal 0.1.0";
 
 std::vector<std::unique_ptr<Command>> commands() {
   std::vector<std::unique_ptr<Command>> list;
@@ -30,6 +30,7 @@ std::vector<std::unique_ptr<Command>> commands() {
   list.push_back(explain_command());
   list.push_back(serve_command());
   list.push_back(eplb_command());
+  list.push_back(bench_command());
   return list;
 }
 
@@ -37,12 +38,9 @@ std::vector<std::unique_ptr<Command>> commands() {
 void check_command(const std::vector<std::string>& arguments, const std::vector<std::unique_ptr<Command>>& list) {
   if (arguments.empty())
     throw Error(ErrorKind::kInvalid,
-                "no command is given; there are generate, score, explain, serve and eplb, each with --help");
+                "no command is given; there are generate, score, explain, serve, bench and eplb, each with --help");
   const std::string& name = arguments.front();
   if (name.starts_with('-')) return;  // --help, --version
-  if (name == "bench")
-    throw Error(ErrorKind::kUnsupported,
-                "shoal bench is not built yet; there are generate, score, explain, serve and eplb");
   std::vector<KnownWord> known;
   for (const auto& command : list) {
     if (name == command->name()) return;
@@ -62,7 +60,7 @@ std::string one_line(const CLI::ParseError& error) {
 
 int run(const std::vector<std::string>& arguments) {
   CLI::App app{"Serves large language models over many ranks.", "shoal"};
-  app.set_version_flag("--version", kVersion);
+  app.set_version_flag("--version", fmt::format("shoal {}", kVersion));
   app.require_subcommand(1);
   const std::vector<std::unique_ptr<Command>> list = commands();
   check_command(arguments, list);
@@ -73,7 +71,7 @@ int run(const std::vector<std::string>& arguments) {
   }
   const auto named =
       std::find_if(list.begin(), list.end(), [&](const auto& command) { return arguments.front() == command->name(); });
-  const bool engine_options = named == list.end() || (*named)->takes_engine_options();
+  const bool engine_options = named == list.end() || (*named)->takes_engine_options_with(arguments);
   const SplitArguments split = split_arguments(app, arguments, engine_options);
   try {
     parse_rest(app, split.rest);

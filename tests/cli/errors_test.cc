@@ -36,7 +36,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Mistake{"no_command", {}, "no command is given"},
         Mistake{"unknown_command", {"generat", kTiny}, "no command generat; the nearest is generate"},
-        Mistake{"bench_is_to_come", {"bench", "throughput"}, "bench is not built yet"},
+        Mistake{"bench_of_nothing", {"bench"}, "bench is one of throughput"},
         Mistake{"no_model", {"generate", "--prompt", "x"}, "MODEL"},
         Mistake{"no_such_model", {"generate", "models/none", "--prompt", "x"}, "models/none"},
         Mistake{"no_prompt", {"generate", kTiny}, "no prompt"},

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands under `shoal bench`.
+#pragma once
+
+#include <memory>
+
+#include "apps/command.h"
+
+namespace shoal::bench {
+
+std::unique_ptr<Command> throughput_command();
+std::unique_ptr<Command> latency_command();
+
+}  // namespace shoal::bench

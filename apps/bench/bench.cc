@@ -17,6 +17,8 @@ class Bench : public Command {
   Bench() {
     parts_.push_back(bench::throughput_command());
     parts_.push_back(bench::latency_command());
+    parts_.push_back(bench::serve_bench_command());
+    parts_.push_back(bench::compare_command());
   }
   const char* name() const override { return "bench"; }
   const char* summary() const override { return "Measure throughput and latency, of an engine or of a server"; }

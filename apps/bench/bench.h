@@ -10,5 +10,7 @@ namespace shoal::bench {
 
 std::unique_ptr<Command> throughput_command();
 std::unique_ptr<Command> latency_command();
+std::unique_ptr<Command> serve_bench_command();
+std::unique_ptr<Command> compare_command();
 
 }  // namespace shoal::bench

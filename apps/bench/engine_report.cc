@@ -173,6 +173,8 @@ Json ranks_section(const OfflineRun& run) {
                      {"moe_tp", rank.at.moe_tp},
                      {"moe_ep", rank.at.moe_ep},
                      {"steps", rank.steps},
+                     {"tokens", rank.tokens},
+                     {"bytes_sent", std::accumulate(rank.sent_bytes.begin(), rank.sent_bytes.end(), int64_t{0})},
                      {"compute_share", ratio(rank.compute_seconds, all)},
                      {"communication_share", ratio(rank.communication_seconds, all)},
                      {"stage_share", ratio(rank.stage_seconds, all)},

@@ -92,14 +92,15 @@ void performance(Text& text, const Json& report) {
 
 void ranks(Text& text, const Json& report) {
   text.heading("ranks");
-  text.raw("  rank   compute   communication     stage      idle    bubble     steps");
+  text.raw("  rank   compute   communication     stage      idle    bubble     steps    tokens       sent");
   size_t shown = 0;
   for (const Json& rank : report["ranks"]) {
     if (++shown > kMostRanks) break;
     text.raw(fmt::format("{:>6} {:>9} {:>15} {:>9} {:>9} {:>9} {:>9}", rank["rank"].get<int>(),
                          percent(rank["compute_share"]), percent(rank["communication_share"]),
                          percent(rank["stage_share"]), percent(rank["idle_share"]), percent(rank["bubble"]),
-                         rank["steps"].get<int64_t>()));
+                         rank["steps"].get<int64_t>(), rank["tokens"].get<int64_t>(),
+                         format_bytes(rank["bytes_sent"].get<double>())));
   }
   if (shown > kMostRanks) text.raw(fmt::format("       and {} more", report["ranks"].size() - kMostRanks));
   text.line("bubble, mean of the ranks", percent(report["bubble"]));

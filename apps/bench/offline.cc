@@ -42,6 +42,9 @@ EngineStats difference(EngineStats after, const EngineStats& before) {
     rank.communication_seconds -= before.ranks[i].communication_seconds;
     rank.stage_seconds -= before.ranks[i].stage_seconds;
     rank.idle_seconds -= before.ranks[i].idle_seconds;
+    rank.tokens -= before.ranks[i].tokens;
+    for (size_t to = 0; to < rank.sent_bytes.size() && to < before.ranks[i].sent_bytes.size(); ++to)
+      rank.sent_bytes[to] -= before.ranks[i].sent_bytes[to];
   }
   return after;
 }

@@ -8,6 +8,7 @@
 #include "apps/bench/bench.h"
 #include "apps/bench/dataset_flags.h"
 #include "apps/bench/engine_report.h"
+#include "apps/bench/html_report.h"
 #include "apps/bench/model_tokens.h"
 #include "apps/bench/offline.h"
 #include "apps/bench/progress.h"
@@ -48,6 +49,7 @@ class Offline : public Command {
     app.add_option("--report-json", report_file_, "file for the report, as JSON");
     app.add_option("--output-json", output_file_, "file for what was generated: {request: text}");
     app.add_option("--request-json", request_file_, "file for each request's times and lengths");
+    app.add_option("--html", html_file_, "file for a report with plots, which needs nothing else");
     app.add_flag("--quiet", quiet_, "nothing on standard error but errors");
   }
 
@@ -142,6 +144,13 @@ class Offline : public Command {
     write_json(report_file_, report);
     write_json(output_file_, outputs(run));
     write_json(request_file_, request_rows(run));
+    if (!html_file_.empty()) {
+      const std::string title = fmt::format("shoal bench {}: {}", name(), model_);
+      write_text_file(html_file_, html_report(title, {{.title = report["world_info"]["layout"].get<std::string>(),
+                                                       .report = report,
+                                                       .records = run.records,
+                                                       .load = run.load}}));
+    }
     print_statistics(engine, engine.write_expert_statistics());
     for (const RequestRecord& record : run.records)
       if (!record.ok)
@@ -189,7 +198,7 @@ class Offline : public Command {
   int64_t warmup_ = 2;
   bool ignore_eos_ = true;
   int32_t eos_id_ = -1;
-  std::string report_file_, output_file_, request_file_;
+  std::string report_file_, output_file_, request_file_, html_file_;
   bool streaming_ = false;
   bool quiet_ = false;
 };

@@ -146,7 +146,7 @@ TEST(BenchErrors, EachIsNamed) {
     EXPECT_EQ(outcome.out, "");
     return outcome.err;
   };
-  EXPECT_THAT(said(run_shoal({"bench"})), HasSubstr("bench is one of throughput, latency"));
+  EXPECT_THAT(said(run_shoal({"bench"})), HasSubstr("bench is one of throughput, latency, serve, compare"));
   EXPECT_THAT(said(run_shoal({"bench", "throughput"})), HasSubstr("MODEL"));
   EXPECT_THAT(said(bench("throughput", {"--num-request", "3"})), HasSubstr("--num-requests"));
   EXPECT_THAT(said(bench("throughput", {"--random-input-len", "0", "--random-range-ratio", "1.5", "--warmup", "-1"})),

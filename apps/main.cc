@@ -11,10 +11,10 @@
 
 #include "apps/command.h"
 #include "apps/flags.h"
-#include "apps/version.h"
 #include "base/error.h"
 #include "base/json_file.h"
 #include "base/nearest.h"
+#include "base/version.h"
 
 namespace shoal {
 namespace {

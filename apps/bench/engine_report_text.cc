@@ -96,7 +96,7 @@ void ranks(Text& text, const Json& report) {
   size_t shown = 0;
   for (const Json& rank : report["ranks"]) {
     if (++shown > kMostRanks) break;
-    text.raw(fmt::format("{:>6} {:>9} {:>15} {:>9} {:>9} {:>9} {:>9}", rank["rank"].get<int>(),
+    text.raw(fmt::format("{:>6} {:>9} {:>15} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}", rank["rank"].get<int>(),
                          percent(rank["compute_share"]), percent(rank["communication_share"]),
                          percent(rank["stage_share"]), percent(rank["idle_share"]), percent(rank["bubble"]),
                          rank["steps"].get<int64_t>(), rank["tokens"].get<int64_t>(),

@@ -10,7 +10,7 @@
 #include <map>
 #include <sstream>
 
-#include "apps/version.h"
+#include "base/version.h"
 #include "engine/machine.h"
 
 namespace shoal::bench {

@@ -119,7 +119,7 @@ struct HttpClient::Loop {
     http::response_parser<http::string_body> parser;
     parser.body_limit(boost::none);
     parser.header_limit(kMostHeaderBytes);
-    parser.eager(true);
+    parser.eager(false);  // else what follows a chunk is waited for before the chunk is handed on
     while (!parser.is_done()) {
       connection.stream.expires_after(duration_of(timeout_s));
       const bool had_header = parser.is_header_done();

@@ -147,7 +147,7 @@ TEST(BenchErrors, EachIsNamed) {
     return outcome.err;
   };
   EXPECT_THAT(said(run_shoal({"bench"})), HasSubstr("bench is one of throughput, latency, serve, compare"));
-  EXPECT_THAT(said(run_shoal({"bench", "throughput"})), HasSubstr("MODEL"));
+  EXPECT_THAT(said(run_shoal({"bench", "throughput"})), HasSubstr("--model is required"));
   EXPECT_THAT(said(bench("throughput", {"--num-request", "3"})), HasSubstr("--num-requests"));
   EXPECT_THAT(said(bench("throughput", {"--random-input-len", "0", "--random-range-ratio", "1.5", "--warmup", "-1"})),
               AllOf(HasSubstr("--random-input-len is 0"), HasSubstr("--random-range-ratio is 1.5"),
@@ -157,8 +157,9 @@ TEST(BenchErrors, EachIsNamed) {
   EXPECT_THAT(said(bench("throughput", {"--dataset", "none.jsonl"})), HasSubstr("none.jsonl"));
   EXPECT_THAT(said(bench("throughput", {"--dataset", scratch.file("bad.jsonl", "{}\n{\n")})),
               HasSubstr("2 of 2 lines"));
-  EXPECT_THAT(said(bench("throughput", short_run({"--random-input-len", "3000"}))),
-              AllOf(HasSubstr("6 of 6 requests cannot run"), HasSubstr("max_seq_len")));
+  EXPECT_THAT(
+      said(bench("throughput", {"--num-requests", "6", "--random-input-len", "3000", "--random-output-len", "5"})),
+      AllOf(HasSubstr("6 of 6 requests cannot run"), HasSubstr("max_seq_len")));
   EXPECT_THAT(said(bench("throughput", short_run({"--tp", "3"}))), HasSubstr("3"));
 }
 

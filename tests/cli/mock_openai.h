@@ -31,7 +31,7 @@ class MockOpenAi {
     int first_token_ms = 0;
     int token_ms = 0;
     int64_t cached_tokens = 0;
-    std::string key;  // required, if any
+    std::string key{};  // required, if any
   };
   explicit MockOpenAi(Options options);
   ~MockOpenAi();

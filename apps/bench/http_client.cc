@@ -14,7 +14,7 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
-#include <optional>
+#include <limits>
 
 #include "base/error.h"
 #include "base/json_file.h"
@@ -117,7 +117,7 @@ struct HttpClient::Loop {
     connection.stream.expires_after(duration_of(timeout_s));
     co_await http::async_write(connection.stream, request, asio::use_awaitable);
     http::response_parser<http::string_body> parser;
-    parser.body_limit(boost::none);
+    parser.body_limit(std::numeric_limits<uint64_t>::max());
     parser.header_limit(kMostHeaderBytes);
     parser.eager(false);  // else what follows a chunk is waited for before the chunk is handed on
     while (!parser.is_done()) {

@@ -155,7 +155,8 @@ class ShareGptReader : public JsonEvents {
     return true;
   }
   bool start_object(size_t) override {
-    if (++depth_ == 2) talks_.emplace_back();
+    if (++depth_ == 1) fail("must be a list of conversations");
+    if (depth_ == 2) talks_.emplace_back();
     return check_depth();
   }
   bool end_object() override {

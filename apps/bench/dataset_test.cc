@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -30,13 +32,13 @@ TextTokens characters() {
 
 class DatasetFiles : public testing::Test {
  protected:
-  DatasetFiles() {
-    options_.path = (std::filesystem::temp_directory_path() / ("shoal_data_" + std::to_string(getpid()))).string();
+  DatasetFiles() : file_(std::filesystem::temp_directory_path() / ("shoal_data_" + std::to_string(getpid()))) {
+    options_.path = file_.string();
   }
-  ~DatasetFiles() override { std::filesystem::remove(options_.path); }
+  ~DatasetFiles() override { std::filesystem::remove(file_); }
 
   BenchDataset read(const std::string& name, const std::string& text) {
-    std::ofstream(options_.path) << text;
+    std::ofstream(file_) << text;
     options_.name = name;
     return make_dataset(options_, characters());
   }
@@ -49,6 +51,7 @@ class DatasetFiles : public testing::Test {
     return "no error";
   }
 
+  const std::filesystem::path file_;
   DatasetOptions options_;
 };
 

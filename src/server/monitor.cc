@@ -80,7 +80,8 @@ ServerStatus Monitor::State::server_status() const {
                       .progress = status.progress(),
                       .failed_rank = {},
                       .stall_seconds = settings.stall_seconds};
-  if (status.state == HostState::kFailed) server.failed_rank = rank_of_failure(status.failure);
+  if (status.state == HostState::kFailed || status.state == HostState::kLoading)
+    server.failed_rank = rank_of_failure(status.failure);
   const std::lock_guard lock(mutex);
   server.advice = advice_now;
   return server;

@@ -4,7 +4,7 @@ FUZZ_SECONDS ?= 60
 CTEST = ctest --progress --output-on-failure --no-tests=error -j$(JOBS)
 SOURCES = git ls-files --cached --others --exclude-standard -- '*.cc' '*.h' '*.cu' '*.cuh'
 
-.PHONY: help demo test test-fast build bench asan tsan format format-check tidy lint fuzz clean setup setup-tests
+.PHONY: help demo serve test test-fast build bench asan tsan format format-check tidy lint fuzz clean setup setup-tests
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -16,6 +16,10 @@ demo: setup build/release/build.ninja ## install, build and generate text with t
 
 build: setup build/release/build.ninja ## the release program: build/release/shoal
 	cmake --build --preset release -j$(JOBS)
+
+serve: setup build/release/build.ninja ## build, and serve the embedded model on several ranks at http://127.0.0.1:8000
+	cmake --build --preset release -j$(JOBS) --target shoal
+	build/release/shoal serve models/shoal-tiny --config examples/wide_ep.yaml
 
 test: setup-tests build/dev/build.ninja ## install, build and run every test: the fast ones, then the slow ones
 	cmake --build --preset dev -j$(JOBS)

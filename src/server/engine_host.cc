@@ -209,6 +209,32 @@ bool EngineHost::pause(double seconds) {
   return !stopping_ && !draining_;
 }
 
-void EngineHost::watch() {}
+void EngineHost::watch() {
+  const auto engine = this->engine();
+  if (!engine) return;
+  const std::vector<RankStats> ranks = engine->stats().ranks;
+  const RankStats* late = nullptr;
+  for (const RankStats& rank : ranks) {
+    if (rank.in_step_seconds <= settings_.stall_seconds) continue;
+    // Who computes holds up those who wait for it; among equals, who began first.
+    const bool worse = late == nullptr || (late->waiting && !rank.waiting) ||
+                       (late->waiting == rank.waiting && rank.in_step_seconds > late->in_step_seconds);
+    if (worse) late = &rank;
+  }
+  const std::string text =
+      late == nullptr
+          ? ""
+          : fmt::format("rank {} (dp {}, stage {}, tp {}) has been {} for more than {:.0f} s", late->rank, late->at.dp,
+                        late->at.pp, late->at.tp, late->waiting ? "waiting for other ranks" : "computing one step",
+                        settings_.stall_seconds);
+  const bool give_up = late != nullptr && late->in_step_seconds > settings_.abort_seconds;
+  if (text != status().stall) {
+    change([&](HostStatus& status) {
+      status.stall = text;
+      status.stalled_rank = late == nullptr ? std::nullopt : std::optional<int>(late->rank);
+    });
+  }
+  if (give_up) engine->abort(text);
+}
 
 }  // namespace shoal

@@ -39,7 +39,8 @@ struct HostStatus {
 };
 
 struct HostSettings {
-  double stall_seconds = 60;  // a step that takes longer: not ready
+  double stall_seconds = 60;   // a step that takes longer: not ready
+  double abort_seconds = 300;  // one that takes longer still: the engine is given up and built anew
   double first_pause_seconds = 0.5;
   double longest_pause_seconds = 30;
   int most_failures = 5;  // in a row, each sooner than `good_seconds` after being ready

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include "server/errors.h"
-#include "server/server.h"
+#include "server/version.h"
 
 namespace shoal {
 namespace {

@@ -36,7 +36,12 @@ Connection::Connection(std::shared_ptr<HttpServer::Core> core, std::unique_ptr<W
   ++core_->connections;
 }
 
-Connection::~Connection() { --core_->connections; }
+Connection::~Connection() {
+  --core_->connections;
+  forget_body();
+}
+
+void Connection::forget_body() { core_->body_bytes -= std::exchange(held_bytes_, 0); }
 
 void Connection::set_deadline(double seconds) { deadline_ = after(seconds); }
 void Connection::clear_deadline() { deadline_ = Clock::time_point::max(); }
@@ -89,6 +94,7 @@ void Connection::parse() {
     in_.erase(0, used);
     if (reader_.state() == Reader::kFailed) return fail_request(reader_.failed_status(), reader_.failed_text());
     if (reader_.state() >= Reader::kBody && !std::exchange(header_taken_, true) && !on_header()) return;
+    if (reader_.state() >= Reader::kBody && !hold_body(used)) return;
     if (reader_.state() == Reader::kDone) return dispatch();
     if (reader_.state() == Reader::kBody)
       deadline_ +=
@@ -127,6 +133,17 @@ bool Connection::on_header() {
   if (reader_.wants_continue() && reader_.state() == RequestReader::State::kBody && in_.empty())
     write("HTTP/1.1 100 Continue\r\n\r\n");
   return true;
+}
+
+// Bodies of all connections together are bounded too. False: it was refused.
+bool Connection::hold_body(size_t bytes) {
+  held_bytes_ += static_cast<int64_t>(bytes);
+  core_->body_bytes += static_cast<int64_t>(bytes);
+  if (core_->body_bytes <= core_->settings.max_held_bytes) return true;
+  ApiError error(503, "no_capacity", "the server holds as many bytes of requests as it may");
+  error.retry_after = 1;
+  early_reply(error_reply(error, reader_.request().id));
+  return false;
 }
 
 void Connection::fail_request(int status, const std::string& text) {
@@ -211,6 +228,7 @@ void Connection::begin_stream(const Headers& headers) {
   all.set("cache-control", "no-cache");
   all.set("x-accel-buffering", "no");
   if (chunked_) all.set("transfer-encoding", "chunked");
+  answer_complete_ = exchange_->request().method == "HEAD";
   write(head(200, all, "text/event-stream") + "\r\n");
 }
 
@@ -267,6 +285,7 @@ void Connection::answered() {
   if (exchange_) std::exchange(exchange_, nullptr)->end();
   answer_complete_ = false;
   body_bytes_ = 0;
+  forget_body();
   if (!keep_alive_) return linger();
   reader_.reset();
   state_ = State::kReading;
@@ -278,7 +297,7 @@ void Connection::answered() {
 void Connection::linger() {
   state_ = State::kLingering;
   set_deadline(kLingerSeconds);
-  wire_->end_writing();
+  wire_->end_writing(shared_from_this());
   read_more();
 }
 

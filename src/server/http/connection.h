@@ -43,6 +43,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void on_read(const boost::system::error_code& error, size_t bytes);
   void parse();
   bool on_header();
+  bool hold_body(size_t bytes);
+  void forget_body();
   void dispatch();
   void run_handler();
   void fail_request(int status, const std::string& text);
@@ -74,7 +76,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool chunked_ = true;
   bool header_taken_ = false;
   int status_ = 0;
-  int64_t body_bytes_ = 0;
+  int64_t body_bytes_ = 0;  // of the answer
+  int64_t held_bytes_ = 0;  // of the request
   const Route* route_ = nullptr;
   std::shared_ptr<ExchangeImpl> exchange_;
   Clock::time_point begin_, last_sent_;

@@ -42,6 +42,7 @@ class HttpServer::Core : public std::enable_shared_from_this<HttpServer::Core> {
   const RouteTable routes;
   const HttpHooks hooks;
   std::atomic<int64_t> connections{0};
+  std::atomic<int64_t> body_bytes{0};  // of requests that are being read or answered
 
  private:
   using tcp = boost::asio::ip::tcp;

@@ -24,6 +24,7 @@ struct HttpSettings {
   int64_t max_connections = 4096;
   int64_t max_header_bytes = int64_t{16} << 10;
   int64_t max_body_bytes = int64_t{16} << 20;
+  int64_t max_held_bytes = int64_t{1} << 30;    // of all requests that are being read or answered
   int64_t max_stream_bytes = int64_t{4} << 20;  // that wait for a slow reader
   double header_seconds = 10;                   // from the first byte of a request to the end of its header
   double body_seconds = 30;                     // to the end of its body, and 1 more for each 64 KiB announced

@@ -32,14 +32,14 @@ class Headers {
 bool same_header(std::string_view a, std::string_view b);
 
 struct HttpRequest {
-  std::string method;
-  std::string path;   // percent-decoded, without the query
-  std::string query;  // after '?', as it came
-  Headers headers;
-  std::string body;
-  std::string id;      // the client's x-request-id if it is fit to be logged, else made up
-  std::string remote;  // address of the peer
-  std::string item;    // what a route's {…} matched
+  std::string method{};
+  std::string path{};   // percent-decoded, without the query
+  std::string query{};  // after '?', as it came
+  Headers headers{};
+  std::string body{};
+  std::string id{};      // the client's x-request-id if it is fit to be logged, else made up
+  std::string remote{};  // address of the peer
+  std::string item{};    // what a route's {…} matched
 
   // A parameter of the query, percent-decoded; empty if absent.
   std::string parameter(std::string_view name) const;
@@ -47,9 +47,9 @@ struct HttpRequest {
 
 struct HttpReply {
   int status = 200;
-  Headers headers;
+  Headers headers{};
   std::string content_type = "application/json";
-  std::string body;
+  std::string body{};
 };
 
 // "%41+b" -> "A b" ('+' only in queries). Broken escapes stay as they are.

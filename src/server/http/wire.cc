@@ -23,7 +23,7 @@ class PlainWire final : public Wire {
   void handshake(std::function<void(const error_code&)> done) override { done({}); }
   void read_some(asio::mutable_buffer buffer, Done done) override { socket_.async_read_some(buffer, std::move(done)); }
   void write_some(asio::const_buffer buffer, Done done) override { socket_.async_write_some(buffer, std::move(done)); }
-  void end_writing() override {
+  void end_writing(std::shared_ptr<void>) override {
     error_code ignored;
     socket_.shutdown(tcp::socket::shutdown_send, ignored);
   }
@@ -41,12 +41,11 @@ class TlsWire final : public Wire {
   }
   void read_some(asio::mutable_buffer buffer, Done done) override { stream_.async_read_some(buffer, std::move(done)); }
   void write_some(asio::const_buffer buffer, Done done) override { stream_.async_write_some(buffer, std::move(done)); }
-  // close_notify, without waiting for the peer's.
-  void end_writing() override {
-    SSL_shutdown(stream_.native_handle());
-    stream_.async_write_some(asio::const_buffer(), [](const error_code&, size_t) {});
-    error_code ignored;
-    stream_.next_layer().shutdown(tcp::socket::shutdown_send, ignored);
+  void end_writing(std::shared_ptr<void> keep) override {
+    stream_.async_shutdown([this, keep = std::move(keep)](const error_code&) {
+      error_code ignored;
+      stream_.next_layer().shutdown(tcp::socket::shutdown_send, ignored);
+    });
   }
   void close() override { close_socket(stream_.next_layer()); }
 

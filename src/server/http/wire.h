@@ -25,8 +25,8 @@ class Wire {
   virtual void handshake(std::function<void(const boost::system::error_code&)> done) = 0;
   virtual void read_some(boost::asio::mutable_buffer buffer, Done done) = 0;
   virtual void write_some(boost::asio::const_buffer buffer, Done done) = 0;
-  // No more will be written; what the peer still sends can be read.
-  virtual void end_writing() = 0;
+  // No more will be written; what the peer still sends can be read. `keep` is what this lives in.
+  virtual void end_writing(std::shared_ptr<void> keep) = 0;
   virtual void close() = 0;
 };
 

@@ -11,6 +11,7 @@
 #include "apps/report.h"
 #include "base/error.h"
 #include "base/options.h"
+#include "engine/model_setup.h"
 #include "server/fault_injection.h"
 #include "server/process_stats.h"
 #include "server/server.h"
@@ -82,6 +83,7 @@ class Serve : public Command {
       std::fputs(settings_yaml(settings_.effective).c_str(), stdout);
       return 0;
     }
+    set_up_model(model_, config, SetupFor::kRunning);  // what is wrong is said before anything else happens
     raise_descriptor_limit(settings_.http.max_connections + 256);
     const auto wrap = faults();
     Server server(settings_, [&](EngineHooks hooks) {

@@ -37,6 +37,18 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"no_command", {}, "no command is given"},
         Mistake{"unknown_command", {"generat", kTiny}, "no command generat; the nearest is generate"},
         Mistake{"bench_of_nothing", {"bench"}, "bench is one of throughput"},
+        Mistake{"serve_no_such_model", {"serve", "models/none", "--port", "0"}, "models/none"},
+        Mistake{"serve_half_of_tls", {"serve", kTiny, "--tls-cert", "x.pem"}, "--tls-key"},
+        Mistake{"serve_no_certificate",
+                {"serve", kTiny, "--port", "0", "--tls-cert", "x.pem", "--tls-key", "y.pem"},
+                "x.pem"},
+        Mistake{"serve_wrong_fault", {"serve", kTiny, "--port", "0", "--inject", "rank=1"}, "--inject rank=1"},
+        Mistake{"serve_wrong_port", {"serve", kTiny, "--port", "99999"}, "--port"},
+        Mistake{"serve_no_key_file", {"serve", kTiny, "--port", "0", "--api-key-file", "none.txt"}, "none.txt"},
+        Mistake{
+            "serve_no_such_host", {"serve", kTiny, "--port", "0", "--host", "256.1.1.1"}, "cannot listen on 256.1.1.1"},
+        Mistake{
+            "serve_wrong_layout", {"serve", kTiny, "--port", "0", "--tp", "3", "--ep", "2"}, "tensor_parallel_size"},
         Mistake{"no_model", {"generate", "--prompt", "x"}, "MODEL"},
         Mistake{"no_such_model", {"generate", "models/none", "--prompt", "x"}, "models/none"},
         Mistake{"no_prompt", {"generate", kTiny}, "no prompt"},

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <functional>
 
 #include "base/error.h"
 #include "base/json_file.h"
@@ -95,21 +96,30 @@ void read_scheduling(Fields& fields, SchedulingParams& scheduling) {
   scheduling.attention_dp_relax = fields.boolean("attention_dp_relax").value_or(true);
 }
 
-std::shared_ptr<const Grammar> compile(const ModelText& model, const std::string& param, const Json* schema) {
+// What makes a grammar, with what is wrong told as this parameter's.
+std::shared_ptr<const Grammar> compile(const ModelText& model, const std::string& param,
+                                       const std::function<std::shared_ptr<const Grammar>(GrammarCompiler&)>& make) {
   need_tokenizer(model, param);
   try {
-    return schema == nullptr ? model.grammars->json_object() : model.grammars->json_schema(schema->dump());
+    return make(*model.grammars);
   } catch (const Error& error) {
     throw field_error("grammar_error", param, error.what(), "simplify the schema, or check the answer yourself");
   }
 }
 
+std::shared_ptr<const Grammar> compile_schema(const ModelText& model, const std::string& param, const Json& schema,
+                                              const FreeReasoning& reasoning) {
+  return compile(model, param, [&](GrammarCompiler& compiler) { return compiler.json_schema(schema.dump(), reasoning); });
+}
+
 // OpenAI's response_format, and vLLM's older guided_json and newer structured_outputs.json.
-void read_format(Fields& fields, const ModelText& model, SamplingParams& params) {
-  if (const Json* schema = fields.any("guided_json")) params.constraint = compile(model, "guided_json", schema);
+void read_format(Fields& fields, const ModelText& model, const FreeReasoning& reasoning, SamplingParams& params) {
+  if (const Json* schema = fields.any("guided_json"))
+    params.constraint = compile_schema(model, "guided_json", *schema, reasoning);
   if (const Json* outputs = fields.object("structured_outputs")) {
     Fields inner(*outputs, "structured_outputs.");
-    if (const Json* schema = inner.any("json")) params.constraint = compile(model, "structured_outputs.json", schema);
+    if (const Json* schema = inner.any("json"))
+      params.constraint = compile_schema(model, "structured_outputs.json", *schema, reasoning);
     for (const std::string& name : inner.unknown())
       throw field_error("unsupported_parameter", name, name + " is not supported", "use structured_outputs.json");
   }
@@ -119,17 +129,18 @@ void read_format(Fields& fields, const ModelText& model, SamplingParams& params)
   const std::string type = inner.text("type").value_or("");
   if (type == "text") return;
   if (type == "json_object") {
-    params.constraint = compile(model, "response_format", nullptr);
+    params.constraint = compile(model, "response_format",
+                                [&](GrammarCompiler& compiler) { return compiler.json_object(reasoning); });
     return;
   }
   if (type != "json_schema") inner.fail("type", "text, json_object or json_schema");
   const Json* outer = inner.object("json_schema");
   if (outer == nullptr) inner.fail("json_schema", "an object with the schema");
+  const std::string param = "response_format.json_schema.schema";
   const auto schema = outer->find("schema");
   if (schema == outer->end() || !(schema->is_object() || schema->is_boolean()))
-    throw field_error("invalid_value", "response_format.json_schema.schema",
-                      "response_format.json_schema.schema must be a JSON Schema");
-  params.constraint = compile(model, "response_format.json_schema.schema", &*schema);
+    throw field_error("invalid_value", param, param + " must be a JSON Schema");
+  params.constraint = compile_schema(model, param, *schema, reasoning);
 }
 
 // What OpenAI's clients may send and what means nothing here, known so that nobody is told of it.
@@ -148,7 +159,6 @@ void read_common(Fields& fields, const ModelText& model, const ApiLimits& limits
   read_stream(fields, request);
   read_sampling(fields, limits, request.params);
   read_scheduling(fields, request.scheduling);
-  read_format(fields, model, request.params);
   ignore_harmless(fields);
 }
 
@@ -167,20 +177,42 @@ void check_tokens(const Generation& request) {
                                   *request.max_tokens));
 }
 
-void read_tools(Fields& fields, const ModelText& model, Generation& request) {
+// What a model that reasons may say before constrained text. The prompt's end may have begun the reasoning, or closed it.
+FreeReasoning free_reasoning(const AssistantFormat& format, std::string_view prompt) {
+  prompt = prompt.substr(0, prompt.find_last_not_of(" \t\r\n") + 1);
+  if (format.think_begin.empty() || prompt.ends_with(format.think_end)) return {};
+  return {.begin = format.think_begin, .end = format.think_end, .begun = prompt.ends_with(format.think_begin)};
+}
+
+// The tools that may be called: all, or the one of that name.
+Json chosen_tools(const Json& tools, const Json& choice) {
+  if (choice.is_string()) return tools;
+  const auto function = choice.find("function");
+  if (choice.is_object() && function != choice.end() && function->is_object() && function->contains("name"))
+    for (const Json& tool : tools)
+      if (tool.is_object() && tool.contains("function") && tool["function"].is_object() &&
+          tool["function"].value("name", Json()) == (*function)["name"])
+        return Json::array({tool});
+  throw field_error("invalid_value", "tool_choice",
+                    "tool_choice must be auto, none, required, or {\"type\": \"function\", \"function\": {\"name\": …}} with "
+                    "the name of one of the tools");
+}
+
+void read_tools(Fields& fields, const ModelText& model, const FreeReasoning& reasoning, Generation& request) {
   const Json* tools = fields.array("tools");
   const Json* choice = fields.any("tool_choice");
-  fields.ignore("parallel_tool_calls");
-  if (tools == nullptr || tools->empty()) return;
-  const std::string mode = choice == nullptr ? "auto" : choice->is_string() ? choice->get<std::string>() : "named";
-  if (mode == "none") return;
+  const bool parallel = fields.boolean("parallel_tool_calls").value_or(true);
+  if (tools == nullptr || tools->empty() || (choice != nullptr && *choice == "none")) return;
   if (model.format.tools == ToolFormat::kNone)
     throw field_error("tools_not_supported", "tools", "this model's chat template knows no tools",
                       "serve a model trained for tool calls, or leave tools out");
-  if (mode != "auto")
-    throw field_error("unsupported_parameter", "tool_choice", "only tool_choice auto and none are supported",
-                      "use auto, and check that a tool was called");
   request.tools = true;
+  if (choice == nullptr || *choice == "auto") return;
+  if (choice->is_string() && *choice != "required") chosen_tools(*tools, Json());
+  const Json chosen = chosen_tools(*tools, *choice);
+  request.params.constraint = compile(model, "tools", [&](GrammarCompiler& compiler) {
+    return compiler.tool_calls(chosen, model.format, parallel && choice->is_string(), reasoning);
+  });
 }
 
 }  // namespace
@@ -198,8 +230,10 @@ Generation read_chat(const Json& body, const ModelText& model, const ApiLimits& 
     if (!request.logprobs) fields.fail("top_logprobs", "absent unless logprobs is true");
     request.params.logprobs = *top;
   }
-  read_tools(fields, model, request);
   RenderedChat chat = render_chat(fields, model);
+  const FreeReasoning reasoning = free_reasoning(model.format, chat.text);
+  read_format(fields, model, reasoning, request.params);
+  read_tools(fields, model, reasoning, request);
   request.prompt_tail = chat.text.substr(chat.text.size() - std::min(chat.text.size(), kTailBytes));
   request.prompts.push_back(std::move(chat.ids));
   request.parse = request.tools || !model.format.think_begin.empty() || model.format.needs_special_tokens;
@@ -273,6 +307,7 @@ Generation read_completion(const Json& body, const ModelText& model, const ApiLi
     throw field_error("unsupported_parameter", "best_of", "best_of other than n is not supported", "leave best_of out");
   if (!fields.text("suffix").value_or("").empty())
     throw field_error("unsupported_parameter", "suffix", "suffix is not supported", "leave suffix out");
+  read_format(fields, model, {}, request.params);
   read_prompt(fields, model, limits, request);
   if (request.echo) note_prompt_texts(body.at("prompt"), model, request);
   note_unknown(fields, limits, request);

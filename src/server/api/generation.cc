@@ -109,7 +109,8 @@ std::shared_ptr<const Grammar> compile(const ModelText& model, const std::string
 
 std::shared_ptr<const Grammar> compile_schema(const ModelText& model, const std::string& param, const Json& schema,
                                               const FreeReasoning& reasoning) {
-  return compile(model, param, [&](GrammarCompiler& compiler) { return compiler.json_schema(schema.dump(), reasoning); });
+  return compile(model, param,
+                 [&](GrammarCompiler& compiler) { return compiler.json_schema(schema.dump(), reasoning); });
 }
 
 // OpenAI's response_format, and vLLM's older guided_json and newer structured_outputs.json.
@@ -129,8 +130,8 @@ void read_format(Fields& fields, const ModelText& model, const FreeReasoning& re
   const std::string type = inner.text("type").value_or("");
   if (type == "text") return;
   if (type == "json_object") {
-    params.constraint = compile(model, "response_format",
-                                [&](GrammarCompiler& compiler) { return compiler.json_object(reasoning); });
+    params.constraint =
+        compile(model, "response_format", [&](GrammarCompiler& compiler) { return compiler.json_object(reasoning); });
     return;
   }
   if (type != "json_schema") inner.fail("type", "text, json_object or json_schema");
@@ -193,9 +194,10 @@ Json chosen_tools(const Json& tools, const Json& choice) {
       if (tool.is_object() && tool.contains("function") && tool["function"].is_object() &&
           tool["function"].value("name", Json()) == (*function)["name"])
         return Json::array({tool});
-  throw field_error("invalid_value", "tool_choice",
-                    "tool_choice must be auto, none, required, or {\"type\": \"function\", \"function\": {\"name\": …}} with "
-                    "the name of one of the tools");
+  throw field_error(
+      "invalid_value", "tool_choice",
+      "tool_choice must be auto, none, required, or {\"type\": \"function\", \"function\": {\"name\": …}} with "
+      "the name of one of the tools");
 }
 
 void read_tools(Fields& fields, const ModelText& model, const FreeReasoning& reasoning, Generation& request) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/rank_step.h"
 
+#include "backend/host_values.h"
+
 namespace shoal {
 namespace {
 
@@ -28,7 +30,7 @@ void compute(RankState& state, const StepTask& task) {
   const bool leader = state.at.attn_tp == 0 && state.at.cp == 0;
   if (!batch.logit_rows.empty()) {
     const Tensor logits = state.model->logits(plan, hidden);
-    if (leader) task.sink->on_logits(task, state.at.attn_dp, state.backend->to_host(logits));
+    if (leader) task.sink->on_logits(task, state.at.attn_dp, HostValues(*state.backend, logits).get());
   }
   if (leader) task.sink->on_done(task, state.at.attn_dp);
 }

@@ -129,6 +129,7 @@ struct AssistantParser::Impl {
     ended = last;
     while (advance()) {
     }
+    if (ended && calls == 0) delta.content += std::exchange(blanks, {});
     return std::move(delta);
   }
 
@@ -252,7 +253,8 @@ struct AssistantParser::Impl {
         return header(markup_of(format.tools).header_end);
       case ToolFormat::kMistral:
         if (buffer[begin] == '[') {
-          raw += take(begin + 1);
+          buffer.erase(0, begin + 1);
+          raw.clear();
           return go(Mode::kBetween);
         }
         return header(markup_of(format.tools).header_end);
@@ -286,17 +288,16 @@ struct AssistantParser::Impl {
     return ended && give_up();
   }
 
-  // What was taken for a call comes out as content, unless its name is out already.
+  // What was taken for a call comes out as content, read anew from its second character on, unless the call's name is out already.
   bool give_up() {
     if (mode == Mode::kObject && call.has_name()) {
       add_arguments(call.take_arguments());
       raw.clear();
+      return go(Mode::kContent);
     }
-    saw_content |= !raw.empty();
-    delta.content += std::exchange(blanks, {}) + std::exchange(raw, {});
-    if (mode == Mode::kObject || mode == Mode::kHeld)
-      add_content(take(ended ? buffer.size() : std::min<size_t>(1, buffer.size())));
-    return go(Mode::kContent) && !buffer.empty();
+    buffer.insert(0, std::exchange(raw, {}));
+    add_content(take(1));
+    return go(Mode::kContent);
   }
 
   // A call's name, up to `end`.
@@ -330,6 +331,7 @@ struct AssistantParser::Impl {
       return go(Mode::kBetween);
     }
     add_arguments(take(buffer.size()));
+    if (ended && !span.begun()) add_arguments("{}");
     return false;
   }
 

@@ -83,7 +83,6 @@ CallObject::State CallObject::feed(char c) {
 }
 
 CallObject::State CallObject::read_value(char c) {
-  // A call whose name is the key's value ("function": "f") is read as one too; other keys do not make a call.
   const JsonSpan::Place place = span_.feed(c);
   if (place == JsonSpan::Place::kInside || place == JsonSpan::Place::kLast) {
     piece_ += c;

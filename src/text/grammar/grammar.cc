@@ -75,7 +75,8 @@ std::shared_ptr<const Grammar> GrammarCompiler::tool_calls(const nlohmann::order
                                                            const FreeReasoning& reasoning) {
   const std::string key =
       fmt::format("tools {} {} {} {}", static_cast<int>(format.tools), format.json_fence, parallel, tools.dump());
-  parse_json(key.substr(key.find('[')), "tools", {.bytes = kMaxSchemaBytes, .depth = 128});
+  if (!tools.is_array() || tools.empty()) throw Error(ErrorKind::kInvalid, "tools must be a list of at least one tool");
+  parse_json(tools.dump(), "tools", {.bytes = kMaxSchemaBytes, .depth = 128});
   return impl_->find_or_make(key, reasoning, [&](text::Automaton& automaton) {
     return text::add_tool_calls(tools, format, parallel, *impl_->base, automaton);
   });

@@ -86,8 +86,14 @@ std::vector<Tool> add_tools(const SchemaJson& tools, const GrammarBase& base, Au
   std::vector<Tool> added;
   static const SchemaJson kAnything = {{"type", "object"}};
   for (size_t i = 0; i < tools.size(); ++i) {
-    const auto name = tools[i].at("function").at("name").get<std::string>();
-    const auto& function = tools[i].at("function");
+    const SchemaJson none;
+    const SchemaJson& function = tools[i].is_object() && tools[i].contains("function") ? tools[i]["function"] : none;
+    if (!function.is_object() || !function.contains("name") || !function["name"].is_string())
+      throw Error(
+          ErrorKind::kInvalid,
+          fmt::format("tools/{}: must be {{\"type\": \"function\", \"function\": {{\"name\": …, \"parameters\": …}}}}",
+                      i));
+    const auto name = function["name"].get<std::string>();
     const bool has_schema = function.contains("parameters") && !function["parameters"].is_null();
     try {
       added.push_back({name, add_schema(has_schema ? function["parameters"] : kAnything, automaton, base.json)});

@@ -136,9 +136,7 @@ TEST(ToolCalls, LlamaPythonic) {
   const Answer answer =
       read(of(ToolFormat::kLlamaPythonic), "[get_weather(city=\"San (F)\", days=3, opts={'a': [True, None]}), now()]");
   ASSERT_EQ(answer.calls.size(), 2u);
-  expect_call(answer, 0, "get_weather", R"({"city": "San (F)", "days": 3, "opts": {
-    "a" : [ true, null ]}
-})");
+  expect_call(answer, 0, "get_weather", R"json({"city": "San (F)", "days": 3, "opts": {"a": [true, null]}})json");
   expect_call(answer, 1, "now", "{}");
 }
 

@@ -170,7 +170,8 @@ class Serve : public Command {
   std::vector<Setting> effective(EngineConfig config) const {
     std::vector<Setting> list;
     const std::map<std::string, std::string> origins = config.origins;
-    for (const Option& option : engine_options(config).rows()) {
+    const OptionTable table = engine_options(config);
+    for (const Option& option : table.rows()) {
       const auto found = origins.find(option.name);
       const std::string text = value_text(option);
       const bool word = std::holds_alternative<std::string*>(option.field);
@@ -184,8 +185,9 @@ class Serve : public Command {
       const bool secret = name == "api-key" || name == "admin-key";
       const std::string given =
           option->count() == 0 ? option->get_default_str() : fmt::format("{}", fmt::join(option->results(), ","));
-      list.push_back({name, secret ? Json(option->count() > 0 ? "(set)" : "") : Json(given),
-                      option->count() > 0 ? "--" + name : "default", option->get_description()});
+      const Json value = Json::parse(given, nullptr, false);
+      const Json shown = secret ? Json(option->count() > 0 ? "(set)" : "") : value.is_number() ? value : Json(given);
+      list.push_back({"--" + name, shown, option->count() > 0 ? "--" + name : "default", option->get_description()});
     }
     return list;
   }

@@ -100,17 +100,20 @@ Json settings_json(const std::vector<Setting>& settings) {
   return {{"settings", std::move(list)}};
 }
 
-// JSON's scalars and lists are YAML's; dots nest.
+// JSON's scalars and lists are YAML's; dots nest. What is no key of the file, or has no value, is a comment.
 std::string settings_yaml(const std::vector<Setting>& settings) {
   std::string text, section;
   for (const Setting& setting : settings) {
     const size_t dot = setting.name.rfind('.');
     const std::string parent = dot == std::string::npos ? "" : setting.name.substr(0, dot);
-    if (parent != section && !parent.empty()) text += parent + ":\n";
-    section = parent;
-    const std::string line =
-        fmt::format("{}{}: {}", parent.empty() ? "" : "  ",
-                    dot == std::string::npos ? setting.name : setting.name.substr(dot + 1), json_text(setting.value));
+    const std::string name = dot == std::string::npos ? setting.name : setting.name.substr(dot + 1);
+    const bool key = !setting.name.starts_with("--") && !setting.value.is_null();
+    if (key && parent != section) {
+      if (!parent.empty()) text += parent + ":\n";
+      section = parent;
+    }
+    const std::string line = key ? fmt::format("{}{}: {}", parent.empty() ? "" : "  ", name, json_text(setting.value))
+                                 : fmt::format("# {} {}", setting.name, json_text(setting.value));
     text += fmt::format("{:<56} # {}\n", line, setting.source);
   }
   return text;

@@ -16,7 +16,7 @@ namespace shoal {
 
 // An effective setting and where it comes from.
 struct Setting {
-  std::string name;
+  std::string name;  // a key of the configuration file, or a flag of the command with its dashes
   nlohmann::ordered_json value;
   std::string source = "default";  // "file x.yaml:3", "env SHOAL_TP", "flag --tp"
   std::string help;

@@ -18,7 +18,8 @@ export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export class Server {
   static async start(flags = kFourRanks, { model = kTiny, ready = true, scheme = 'http' } = {}) {
     const server = new Server();
-    server.process = spawn(program, ['serve', model, '--port', '0', ...flags], { cwd: root, stdio: ['ignore', 'ignore', 'pipe'] });
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SHOAL_')));  // those are settings
+    server.process = spawn(program, ['serve', model, '--port', '0', ...flags], { cwd: root, env, stdio: ['ignore', 'ignore', 'pipe'] });
     server.log = '';
     server.ended = new Promise((resolve) => server.process.on('exit', (code, signal) => resolve({ code, signal })));
     server.process.stderr.on('data', (data) => { server.log += data; });
@@ -52,7 +53,7 @@ export class Server {
 
   post(route, body, headers = {}, options = {}) {
     return fetch(this.url + route, { method: 'POST', headers: { 'content-type': 'application/json', ...headers },
-      body: typeof body === 'string' ? body : JSON.stringify(body), ...options });
+      body: typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body), ...options });
   }
   async json(route, body, headers = {}) {
     const answer = body === undefined ? await fetch(this.url + route, { headers }) : await this.post(route, body, headers);

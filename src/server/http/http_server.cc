@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <pthread.h>
+
 #include <csignal>
 #include <thread>
 #include <utility>
@@ -171,7 +173,13 @@ void HttpServer::Core::post(std::function<void()> job) {
   if (io_) asio::post(*io_, std::move(job));
 }
 
-void HttpServer::Core::post_worker(std::function<void()> job) { asio::post(*workers_, std::move(job)); }
+void HttpServer::Core::post_worker(std::function<void()> job) {
+  asio::post(*workers_, [job = std::move(job)] {
+    thread_local const int named = pthread_setname_np(pthread_self(), "http-worker");  // for top and the like
+    static_cast<void>(named);
+    job();
+  });
+}
 
 HttpServer::HttpServer(HttpSettings settings, RouteTable routes, HttpHooks hooks)
     : core_(std::make_shared<Core>(std::move(settings), std::move(routes), std::move(hooks))) {}

@@ -164,6 +164,16 @@ test('errors are the client\'s own', async () => {
   await fails({ response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { type: 'strung' } } } }, 400, 'grammar_error');
 });
 
+test('a client that leaves frees its pages', async () => {
+  const used = async () => (await server.json('/v1/ranks')).body.kv.used_pages;
+  const controller = new AbortController();
+  const stream = await client.chat.completions.create({ model, messages, max_tokens: 1500, stream: true, ignore_eos: true }, { signal: controller.signal });
+  await stream[Symbol.asyncIterator]().next();
+  assert.ok(await used() > 0);
+  controller.abort();
+  for (let i = 0; await used() > 0; ++i) { assert.ok(i < 200, 'pages are still used'); await sleep(10); }
+});
+
 test('a client that leaves frees its request, streaming or not', async () => {
   const running = async () => (await server.json('/v1/requests')).body.requests;
   for (const stream of [true, false]) {

@@ -251,7 +251,7 @@ void read_prompt(Fields& fields, const ModelText& model, const ApiLimits& limits
   const Json* prompt = fields.any("prompt");
   const bool special = fields.boolean("add_special_tokens").value_or(true);
   const auto encode = [&](const Json& text) {
-    return need_tokenizer(model, "a text prompt").encode(text.get_ref<const std::string&>(), special);
+    return need_tokenizer(model, "prompt").encode(text.get_ref<const std::string&>(), special);
   };
   const std::string rule = "a string, a list of strings, a list of token ids, or a list of those";
   if (prompt == nullptr) fields.fail("prompt", rule);
@@ -282,8 +282,12 @@ void read_prompt(Fields& fields, const ModelText& model, const ApiLimits& limits
 void note_prompt_texts(const Json& prompt, const ModelText& model, Generation& request) {
   for (size_t i = 0; i < request.prompts.size(); ++i) {
     const Json& given = prompt.is_array() && !prompt.front().is_number() ? prompt[i] : prompt;
-    request.prompt_texts.push_back(given.is_string() ? given.get<std::string>()
-                                                     : need_tokenizer(model, "echo").decode(request.prompts[i], false));
+    if (given.is_string()) {
+      request.prompt_texts.push_back(given.get<std::string>());
+    } else {  // without a tokenizer there is no text, only what is told of the tokens
+      request.prompt_texts.push_back(model.tokenizer ? model.tokenizer->decode(request.prompts[i], false)
+                                                     : std::string());
+    }
   }
 }
 
@@ -316,9 +320,10 @@ Generation read_completion(const Json& body, const ModelText& model, const ApiLi
   return request;
 }
 
-const Tokenizer& need_tokenizer(const ModelText& model, const std::string& what) {
+const Tokenizer& need_tokenizer(const ModelText& model, const std::string& param) {
   if (!model.tokenizer)
-    throw field_error("unsupported_parameter", what, what + " needs the model's tokenizer.json, which is missing",
+    throw field_error("unsupported_parameter", param,
+                      "text in " + param + " needs the model's tokenizer.json, which is missing",
                       "use /v1/completions with token ids");
   return *model.tokenizer;
 }

@@ -52,6 +52,7 @@ struct RenderedChat {
   std::vector<int32_t> ids;
 };
 RenderedChat render_chat(Fields& fields, const ModelText& model);
-const Tokenizer& need_tokenizer(const ModelText& model, const std::string& what);
+// ApiError that names the field if the model has none.
+const Tokenizer& need_tokenizer(const ModelText& model, const std::string& param);
 
 }  // namespace shoal

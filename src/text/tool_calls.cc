@@ -275,7 +275,10 @@ struct AssistantParser::Impl {
     for (size_t i = 0; i < buffer.size(); ++i) {
       const bool named = call.has_name();
       const CallObject::State state = call.feed(buffer[i]);
-      if (state == CallObject::State::kNoCall) return give_up();
+      if (state == CallObject::State::kNoCall) {
+        if (call.has_name()) buffer.erase(0, i);  // belongs to the call that is out, however the text came
+        return give_up();
+      }
       if (!named && call.has_name()) begin_call(call.name());
       if (state != CallObject::State::kDone) continue;
       add_arguments(call.take_arguments());

@@ -333,6 +333,12 @@ class SchemaRules {
     if (value.min_properties <= required) return true;
     if (others) {
       rule.need = value.min_properties - required;
+      if (rule.need > 1 && rule.need <= rule.room)  // names that come out twice count once
+        schema_error(
+            ErrorKind::kUnsupported, value.pointer + "/minProperties",
+            fmt::format("is {}, {} more than the required properties, which names that are free cannot assure; "
+                        "name them in required",
+                        value.min_properties, rule.need));
       return rule.need <= rule.room;
     }
     if (value.min_properties > std::ssize(rule.properties)) return false;

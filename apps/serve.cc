@@ -94,6 +94,7 @@ class Serve : public Command {
     url_ = fmt::format("{}://{}:{}", settings_.http.tls_cert.empty() ? "http" : "https",
                        settings_.http.host == "0.0.0.0" ? "127.0.0.1" : settings_.http.host, server.port());
     say(fmt::format("listening on {}; the model is being loaded", url_));
+    warn_if_open();
     begin_ = std::chrono::steady_clock::now();
     server.host().listen([&](const HostStatus& status) { show(server.host(), status); });
     server.run();
@@ -153,11 +154,14 @@ class Serve : public Command {
       settings_.api.model_names = {path.filename().string(), model_};
     }
     settings_.effective = effective(config);
-    const bool open =
-        settings_.http.host != "127.0.0.1" && settings_.http.host != "localhost" && settings_.http.host != "::1";
-    if (open && settings_.api_keys.empty() && !print_config_)
-      say("warning: " + settings_.http.host +
-          " can be reached from other machines, and no --api-key is set: anybody may use this server");
+  }
+
+  void warn_if_open() const {
+    const std::string& host = settings_.http.host;
+    const bool local = host.starts_with("127.") || host == "localhost" || host == "::1";
+    if (local || !settings_.api_keys.empty()) return;
+    say("warning: " + host +
+        " can be reached from other machines, and no --api-key is set: anybody may use this server");
   }
 
   std::function<std::unique_ptr<StageModel>(int, std::unique_ptr<StageModel>)> faults() const {

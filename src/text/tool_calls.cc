@@ -311,8 +311,8 @@ struct AssistantParser::Impl {
       raw += take(buffer.size());
       return give_up();
     }
-    const std::string text(trimmed(take(at)));
-    buffer.erase(0, end.size());
+    const std::string written = take(at + end.size());
+    const std::string text(trimmed(std::string_view(written).substr(0, at)));
     if (format.tools == ToolFormat::kDeepSeek && mode == Mode::kMarked && text == "function") return go(Mode::kName);
     std::string name = text, id;
     if (format.tools == ToolFormat::kKimi) {
@@ -321,6 +321,10 @@ struct AssistantParser::Impl {
       name.erase(std::min(name.rfind(':'), name.size()));
     }
     if (const size_t call_id = name.find("[CALL_ID]"); call_id != std::string::npos) name.erase(call_id);
+    if (name.empty()) {
+      raw += written;
+      return give_up();
+    }
     begin_call(std::move(name), std::move(id));
     span = {};
     return go(Mode::kArguments);
@@ -403,8 +407,9 @@ struct AssistantParser::Impl {
     const auto word = [&](size_t from) { return header.substr(from, header.find_first_of(" <\n", from) - from); };
     channel_name = name == std::string::npos ? "final" : word(name + kChannelMark.size());
     const size_t to = header.find(kTo);
-    calling = to != std::string::npos;
-    if (calling) begin_call(word(to + kTo.size()));
+    const std::string callee = to == std::string::npos ? std::string() : word(to + kTo.size());
+    calling = !callee.empty();
+    if (calling) begin_call(callee);
     return go(Mode::kMessage);
   }
 

@@ -239,7 +239,7 @@ void Api::add_model_routes(RouteTable& routes) {
                model["id"] = request.item;
                return json_reply(model);
              }));
-  const auto text_route = [&](const std::string& path, std::function<Json(const Json&, const ModelText&)> what) {
+  const auto text_route = [&](const std::string& path, const std::function<Json(const Json&, const ModelText&)>& what) {
     const Handler handler = answer([this, what](const HttpRequest& request) {
       check_media_type(request);
       return json_reply(what(parse_body(request.body), *need_model()));

@@ -288,7 +288,7 @@ void Session::begin_stream() {
   head_.back() = ',';  // of the object, to go on in
 }
 
-void Session::send(Json choices, const Json& usage) {
+void Session::send(const Json& choices, const Json& usage) {
   std::string text = head_ + "\"choices\":" + json_text(choices);
   if (request_.include_usage || request_.continuous_usage) text += ",\"usage\":" + json_text(usage);
   text += '}';

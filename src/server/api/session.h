@@ -83,7 +83,7 @@ class Session : public std::enable_shared_from_this<Session> {
   void tell_end();
   void fail(const ApiError& error);
   void begin_stream();
-  void send(Json choices, const Json& usage);
+  void send(const Json& choices, const Json& usage);
   Piece piece(Choice& choice);
   Usage usage() const;
   AnswerStyle style() const;

@@ -28,7 +28,7 @@ Server::Server(ServerSettings settings, EngineFactory factory)
   host_ = std::make_unique<EngineHost>(
       [this, factory = std::move(factory)](const EngineHooks& hooks) { return make_engine(factory, hooks); },
       settings_.host,
-      [this](std::exception_ptr cause) {
+      [this](const std::exception_ptr& cause) {
         http_->post([this, cause] {
           failure_ = cause;
           http_->stop();

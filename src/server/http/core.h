@@ -32,7 +32,7 @@ class HttpServer::Core : public std::enable_shared_from_this<HttpServer::Core> {
   void stop();
   void post(std::function<void()> job);
   void post_worker(std::function<void()> job);
-  void every(std::chrono::milliseconds interval, std::function<void()> job);
+  void every(std::chrono::milliseconds interval, const std::function<void()>& job);
   void on_signal(std::function<void(int times)> listener);
   uint16_t port() const { return port_; }
 
@@ -45,7 +45,7 @@ class HttpServer::Core : public std::enable_shared_from_this<HttpServer::Core> {
   std::atomic<int64_t> body_bytes{0};  // of requests that are being read or answered
 
  private:
-  using tcp = boost::asio::ip::tcp;
+  using tcp = boost::asio::ip::tcp;  // NOLINT(readability-identifier-naming): Asio's own name
   struct Tls;
   void bind();
   void accept();

@@ -137,7 +137,7 @@ void HttpServer::Core::on_signal(std::function<void(int)> listener) {
   wait_for_signal();
 }
 
-void HttpServer::Core::every(std::chrono::milliseconds interval, std::function<void()> job) {
+void HttpServer::Core::every(std::chrono::milliseconds interval, const std::function<void()>& job) {
   tick_every(std::make_shared<asio::steady_timer>(*io_), interval, job);
 }
 
@@ -190,7 +190,7 @@ void HttpServer::run() { core_->run(); }
 void HttpServer::stop() { core_->stop(); }
 void HttpServer::post(std::function<void()> job) { core_->post(std::move(job)); }
 void HttpServer::post_worker(std::function<void()> job) { core_->post_worker(std::move(job)); }
-void HttpServer::every(std::chrono::milliseconds interval, std::function<void()> job) {
+void HttpServer::every(std::chrono::milliseconds interval, const std::function<void()>& job) {
   core_->every(interval, std::move(job));
 }
 void HttpServer::on_signal(std::function<void(int)> listener) { core_->on_signal(std::move(listener)); }

@@ -68,7 +68,7 @@ class HttpServer {
   void post(std::function<void()> job);         // on the I/O thread
   void post_worker(std::function<void()> job);  // on a worker
   // Before run(): again and again on the I/O thread.
-  void every(std::chrono::milliseconds interval, std::function<void()> job);
+  void every(std::chrono::milliseconds interval, const std::function<void()>& job);
   // Before run(): on the I/O thread when the process gets SIGINT or SIGTERM, with how often it has by now.
   void on_signal(std::function<void(int times)> listener);
   int64_t connections() const;

@@ -72,7 +72,7 @@ ByteDfa ByteDfa::of_length(int64_t least, int64_t most) {
   struct State {
     int64_t count;
     Utf8Place place;
-    auto operator<=>(const State&) const = default;
+    auto operator<=>(const State&) const = default;  // NOLINT(modernize-use-nullptr): its own 0
   };
   const bool bounded = most != kUnbounded;
   return explore(
@@ -92,7 +92,7 @@ ByteDfa ByteDfa::all_but(const std::vector<std::string>& words) {
     std::string prefix;  // of a word; empty and `left` once the string is no word's prefix
     bool left;
     Utf8Place place;
-    auto operator<=>(const State&) const = default;
+    auto operator<=>(const State&) const = default;  // NOLINT(modernize-use-nullptr): its own 0
   };
   std::map<std::string, bool> prefixes;  // -> is a word
   for (const std::string& word : words) {

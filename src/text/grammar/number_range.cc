@@ -20,7 +20,7 @@ std::strong_ordering compare_magnitudes(const Decimal& a, const Decimal& b) {
 struct Comparison {
   int8_t digits = 0;   // -1, 0, 1: of the whole digits read, as far as the bound's go, with as many of it
   int8_t settled = 0;  // -1, 1: less, greater, once the whole part has ended; 0: equal so far
-  auto operator<=>(const Comparison&) const = default;
+  auto operator<=>(const Comparison&) const = default;  // NOLINT(modernize-use-nullptr): its own 0
 };
 
 enum class Part : uint8_t { kStart, kMinus, kZero, kWhole, kPoint, kFraction };
@@ -31,7 +31,7 @@ struct State {
   int16_t whole_digits = 0, fraction_digits = 0;
   Comparison low, high;
   int64_t remainder = 0;
-  auto operator<=>(const State&) const = default;
+  auto operator<=>(const State&) const = default;  // NOLINT(modernize-use-nullptr): its own 0
 };
 
 class Scanner {

@@ -414,9 +414,8 @@ struct AssistantParser::Impl {
   }
 
   bool message() {
-    static const std::vector<std::string_view> kEnds = {"<|end|>", "<|call|>", "<|return|>", "<|start|>",
-                                                        "<|channel|>"};
-    const auto [at, mark] = find_mark(buffer, kEnds);
+    static const std::vector<std::string_view> ends = {"<|end|>", "<|call|>", "<|return|>", "<|start|>", "<|channel|>"};
+    const auto [at, mark] = find_mark(buffer, ends);
     const std::string piece = take(ended && mark.empty() ? buffer.size() : at);
     if (calling) {
       add_arguments(piece);

@@ -191,7 +191,7 @@ void HttpServer::stop() { core_->stop(); }
 void HttpServer::post(std::function<void()> job) { core_->post(std::move(job)); }
 void HttpServer::post_worker(std::function<void()> job) { core_->post_worker(std::move(job)); }
 void HttpServer::every(std::chrono::milliseconds interval, const std::function<void()>& job) {
-  core_->every(interval, std::move(job));
+  core_->every(interval, job);
 }
 void HttpServer::on_signal(std::function<void(int)> listener) { core_->on_signal(std::move(listener)); }
 int64_t HttpServer::connections() const { return core_->connections; }

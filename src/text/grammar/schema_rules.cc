@@ -186,7 +186,8 @@ class SchemaRules {
     std::vector<KeyPattern> patterns;
     for (const SchemaRef& part : value.object_parts) {
       if (!has(part, "patternProperties")) continue;
-      for (const auto& [pattern, schema] : part.schema->at("patternProperties").items()) {
+      for (const auto& item : part.schema->at("patternProperties").items()) {
+        const std::string& pattern = item.key();
         const auto same = [&](const KeyPattern& known) { return known.pattern == pattern; };
         if (std::any_of(patterns.begin(), patterns.end(), same)) continue;
         const std::string pointer = part.pointer + "/patternProperties";

@@ -84,7 +84,7 @@ int32_t marked(std::string_view text, int32_t from, const GrammarBase& base, Aut
 
 std::vector<Tool> add_tools(const SchemaJson& tools, const GrammarBase& base, Automaton& automaton) {
   std::vector<Tool> added;
-  static const SchemaJson kAnything = {{"type", "object"}};
+  static const SchemaJson anything = {{"type", "object"}};
   for (size_t i = 0; i < tools.size(); ++i) {
     const SchemaJson none;
     const SchemaJson& function = tools[i].is_object() && tools[i].contains("function") ? tools[i]["function"] : none;
@@ -96,7 +96,7 @@ std::vector<Tool> add_tools(const SchemaJson& tools, const GrammarBase& base, Au
     const auto name = function["name"].get<std::string>();
     const bool has_schema = function.contains("parameters") && !function["parameters"].is_null();
     try {
-      added.push_back({name, add_schema(has_schema ? function["parameters"] : kAnything, automaton, base.json)});
+      added.push_back({name, add_schema(has_schema ? function["parameters"] : anything, automaton, base.json)});
     } catch (const Error& error) {
       throw Error(error.kind(),
                   fmt::format("tools/{}/function/parameters of \"{}\": {}", i, printable(name), error.what()));

@@ -77,13 +77,15 @@ int64_t StatisticsFlags::ranks(const ExpertStatistics& statistics, std::optional
 }
 
 Projection::Projection(LoadBalancerConfig config, const StatisticsMeta& meta, std::vector<int64_t> layers, int64_t ep)
-    : config_(std::move(config)), shape_{.experts = meta.num_experts, .ep = ep, .layers = std::move(layers)} {
+    : config_(std::move(config)),
+      shape_{.experts = meta.num_experts, .ep = ep, .layers = std::move(layers), .model_layers = 0} {
   // Statistics of some layers may be looked at with a file for all.
   std::erase_if(config_.initial_global_assignments, [&](const auto& entry) {
     return !std::binary_search(shape_.layers.begin(), shape_.layers.end(), entry.first);
   });
   Problems problems;
-  problems.append(load_balancer_problems(config_, shape_));
+  std::vector<std::string> notices;  // none: other layers are left out above
+  problems.append(load_balancer_problems(config_, shape_, notices));
   problems.throw_if_any("the placement does not fit the statistics");
 }
 
@@ -114,6 +116,15 @@ LoadSpread spread_of(const std::vector<double>& loads) {
   if (count > 1) spread.deviation = std::sqrt(squares / (count - 1));
   if (spread.mean > 0) spread.imbalance = *std::max_element(loads.begin(), loads.end()) / spread.mean - 1;
   return spread;
+}
+
+CLI::Validator finite_range(double least, double most) {
+  const auto check = [least, most](const std::string& text) {
+    double value = 0;
+    if (CLI::detail::lexical_cast(text, value) && value >= least && value <= most) return std::string();
+    return fmt::format("{} must be a number from {} to {}", text, least, most);
+  };
+  return CLI::Validator(check, fmt::format("FLOAT in [{} - {}]", least, most));
 }
 
 void write_text_file(const std::string& path, const std::string& text) {

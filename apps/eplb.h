@@ -58,6 +58,9 @@ struct LoadSpread {
 };
 LoadSpread spread_of(const std::vector<double>& loads);
 
+// A check of an option: a number from `least` to `most`, and not NaN, which CLI::Range lets through.
+CLI::Validator finite_range(double least, double most);
+
 // Written beside the file, then named. Error if the place cannot be written.
 void write_text_file(const std::string& path, const std::string& text);
 

@@ -30,10 +30,13 @@ class Generate : public Command {
         ->check(CLI::Range(1, kMostSlots));
     app.add_option("--layer_updates_per_iter", updates_, "layers placed anew in a step; 0 keeps this placement")
         ->check(CLI::Range(0, 1 << 20));
-    app.add_option("--nodes", nodes_, "hosts that the ranks are on: copies are laid where tokens come from");
-    app.add_flag("--cooccurrence", cooccurrence_, "keep experts that tokens pick together on one rank");
+    app.add_option("--nodes", nodes_, "hosts that the ranks are on: copies are laid where tokens come from")
+        ->check(CLI::Range(1, kMostSlots));
+    CLI::Option* cooccurrence =
+        app.add_flag("--cooccurrence", cooccurrence_, "keep experts that tokens pick together on one rank");
     app.add_option("--alpha", alpha_, "with --cooccurrence: part of a rank that is filled so")
-        ->check(CLI::Range(0.0, 1.0));
+        ->needs(cooccurrence)
+        ->check(finite_range(0, 1));
     app.add_flag("--json", json_, "one object: file, ep_size, num_slots, layers with their imbalance");
   }
 

@@ -33,8 +33,9 @@ class Simulate : public Command {
         ->check(CLI::Range(0, kMostSlots));
     app.add_option("--num_slots", slots_, "slots of all ranks together; default: the fewest that hold every expert")
         ->check(CLI::Range(1, kMostSlots));
-    app.add_option("--nodes", options_.grid.nodes, "hosts that the ranks are on");
-    app.add_option("--groups", options_.groups, "groups of experts, to show the published hierarchical policy too");
+    app.add_option("--nodes", options_.grid.nodes, "hosts that the ranks are on")->check(CLI::Range(1, kMostSlots));
+    app.add_option("--groups", options_.groups, "groups of experts, to show the published hierarchical policy too")
+        ->check(CLI::Range(0, kMostSlots));
     app.add_option("--batches", options_.batches, "batches that each layer is judged by")->check(CLI::Range(1, 100000));
     app.add_option("--plan_batches", options_.plan_batches, "other batches that this engine's planners are shown")
         ->check(CLI::Range(0, 1000));
@@ -42,21 +43,21 @@ class Simulate : public Command {
                    "routed copies a rank in drawn batches, where one iteration is recorded")
         ->check(CLI::Range(1, 1 << 24));
     app.add_option("--concentration", options_.concentration, "of drawn batches: the larger, the nearer to the mean")
-        ->check(CLI::PositiveNumber);
+        ->check(finite_range(1e-3, 1e15));
     app.add_option("--target", options_.replan.target, "imbalance that re-planning aims at")
-        ->check(CLI::Range(0.0, 10.0));
+        ->check(finite_range(0, 10));
     app.add_option("--max_copies", options_.replan.max_copies, "most copies of experts moved in a layer at a switch")
-        ->check(CLI::NonNegativeNumber);
+        ->check(CLI::Range(0, kMostSlots));
     app.add_option("--price", options_.replan.price_per_copy, "imbalance that a copy must gain to be moved")
-        ->check(CLI::NonNegativeNumber);
+        ->check(finite_range(0, 1e6));
     app.add_option("--expert_mb", expert_mb_, "megabytes of one expert, for the cost of moves")
-        ->check(CLI::PositiveNumber);
+        ->check(finite_range(1e-6, 1e6));
     app.add_option("--link_gb_s", link_gb_s_, "gigabytes a second into a rank, for the cost of moves")
-        ->check(CLI::PositiveNumber);
+        ->check(finite_range(1e-6, 1e6));
     app.add_option("--window", window_, "iterations that make a workload of their own; default: all of a directory")
-        ->check(CLI::NonNegativeNumber);
+        ->check(CLI::Range(0, 1 << 30));
     app.add_option("--drift", drift_, "after each directory comes the same with loads changed at random, such as 0.1")
-        ->check(CLI::Range(0.0, 5.0));
+        ->check(finite_range(0, 5));
     app.add_flag("--pairs", pairs_, "switch from each workload to each other one, not only to the next");
     app.add_option("--svg", svg_, "file for a picture of rank loads by layer under each policy");
     app.add_flag("--json", json_, "one object: workloads, switches");

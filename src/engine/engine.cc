@@ -17,7 +17,7 @@
 namespace shoal {
 namespace {
 
-constexpr double kMostCopyRate = 1.6e10;  // bytes a second that a rank may copy of experts that move
+constexpr double kMostCopyRate = 1.6e10;  // bytes a second that may be copied of experts that move
 
 KvCacheLimits cache_limits(const ModelSetup& setup, const EngineInfo& info) {
   const KvCacheConfig& config = setup.config.kv_cache;
@@ -217,9 +217,10 @@ void Engine::start_balancers() {
   BalancerSettings settings;
   if (const auto& config = setup_.config.moe.load_balancer; config && config->layer_updates_per_iter > 0) {
     settings.online = true;
-    settings.limits = {.layers = config->layer_updates_per_iter,
-                       .copies = {.seconds = config->max_stall_ms * 1e-3,
-                                  .bytes = static_cast<int64_t>(config->max_stall_ms * 1e-3 * kMostCopyRate)}};
+    settings.layers = config->layer_updates_per_iter;
+    settings.copies = {.seconds = config->max_stall_ms * 1e-3,
+                       .bytes = static_cast<int64_t>(config->max_stall_ms * 1e-3 * kMostCopyRate)};
+    settings.backend = {.device = setup_.config.device, .isa = setup_.config.isa, .threads = 1, .cores = {}};
   }
   for (ExpertShelf& shelf : shelves)
     balancers_.push_back(std::make_shared<ExpertBalancer>(mesh, std::move(shelf), settings));

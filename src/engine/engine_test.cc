@@ -77,7 +77,7 @@ class CountingModel : public StageModel {
   std::shared_ptr<const Placement> placement(int64_t) const override { return nullptr; }
   ExpertWeights expert_weights(int64_t, int64_t) const override { return {}; }
   std::vector<ExpertWeights> expert_room() const override { return {}; }
-  CopyReport copy_experts(const ExpertStep&) override { return {}; }
+  void place_experts(std::span<const LayerFlip>) override {}
 
   static constexpr int64_t kHidden = 256;  // shoal-tiny's
 

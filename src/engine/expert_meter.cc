@@ -24,6 +24,12 @@ int64_t ExpertMeter::picks(int64_t layer) const {
   return found == picks_.end() ? 0 : found->second;
 }
 
+const std::vector<std::vector<int64_t>>& ExpertMeter::batches(int64_t layer) const {
+  static const std::vector<std::vector<int64_t>> kNone;
+  const auto found = batches_.find(layer);
+  return found == batches_.end() ? kNone : found->second;
+}
+
 std::optional<StepRecord> ExpertMeter::add(const RankReport& report) {
   Pending& pending = pending_[report.step];
   if (pending.reports == 0 && record_begin_ <= report.step && report.step < record_end_) {
@@ -31,8 +37,7 @@ std::optional<StepRecord> ExpertMeter::add(const RankReport& report) {
     pending.counts->by_home.resize(mesh_.sizes().moe_expert);
   }
   add_picks(pending, report);
-  pending.record.copied_bytes += report.copies.bytes;
-  pending.record.wait_seconds = std::max(pending.record.wait_seconds, report.copies.seconds);
+  pending.record.wait_seconds = std::max(pending.record.wait_seconds, report.flip_seconds);
   if (++pending.reports < mesh_.replica_size()) return std::nullopt;
   pending.record.step = report.step;
   finish(pending);
@@ -82,8 +87,20 @@ void ExpertMeter::finish(Pending& pending) {
     const double keep = std::exp(-static_cast<double>(picks) / (kWindowPicks * static_cast<double>(by_expert.size())));
     decay_into(recent_[layer], by_expert, keep);
     decay_into(recent_by_rank_[layer], by_rank, keep);
+    add_to_batches(layer, by_expert);
   }
   if (pending.counts) recorded_.push_back(std::move(*pending.counts));
+}
+
+void ExpertMeter::add_to_batches(int64_t layer, const std::vector<int64_t>& by_expert) {
+  std::vector<int64_t>& open = open_batch_[layer];
+  open.resize(by_expert.size());
+  int64_t picks = 0;
+  for (size_t i = 0; i < open.size(); ++i) picks += open[i] += by_expert[i];
+  if (picks < kPicksOfBatch * std::ssize(open)) return;
+  std::vector<std::vector<int64_t>>& batches = batches_[layer];
+  if (batches.size() == kBatches) batches.erase(batches.begin());
+  batches.push_back(std::exchange(open, {}));
 }
 
 void ExpertMeter::record(int64_t begin, int64_t end) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ExpertMeter: what the ranks of one replica report after each step, put together: loads of each layer by expert with decay (for planning),
-// by EP rank as they were computed (under whatever placement was in use then), what copies took, and while asked for the counts of every
-// step (for statistics files). Loads belong to experts, never to slots, so they stay true when experts move.
+// by EP rank as they were computed (under whatever placement was in use then), the last batches, how long flips took, and while asked for the
+// counts of every step (for statistics files). Loads belong to experts, never to slots, so they stay true when experts move.
 // Not thread-safe. Not here: who asks (expert_balancer.h), files (expert_statistics.h).
 #pragma once
 
@@ -21,7 +21,7 @@ struct RankReport {
   int rank = 0;  // of the replica
   int64_t step = 0;
   const std::map<int64_t, LayerPicks>& totals;  // since the start
-  CopyReport copies;
+  double flip_seconds = 0;                      // until its layers used their new placement
 };
 
 // Of one step, when every rank has reported it.
@@ -31,9 +31,10 @@ struct StepRecord {
   double heaviest_picks = 0;  // sum over layers of what the busiest EP rank computed
   double mean_picks = 0;      // sum over layers of the mean over EP ranks
   int64_t flips = 0;          // layers that changed their placement with it
-  int64_t copied_bytes = 0;
-  double wait_seconds = 0;  // that copies took on the rank where they took longest
-  double seconds = 0;       // since the step before was complete
+  double wait_seconds = 0;    // that it waited for moves: to learn of them, and for flips where they took longest
+  int64_t copied_bytes = 0;   // while it ran
+  double copy_seconds = 0;    // of a core, that these took
+  double seconds = 0;         // since the step before was complete
 
   double imbalance() const { return mean_picks > 0 ? heaviest_picks / mean_picks - 1 : 0; }
 };
@@ -47,6 +48,8 @@ class ExpertMeter {
 
   // Recent picks by expert: a pick counts e times less after as many others of its layer as kWindowPicks for each expert.
   const std::map<int64_t, std::vector<double>>& recent() const { return recent_; }
+  // By expert, of the last kBatches batches, oldest first: steps, together where they have few picks.
+  const std::vector<std::vector<int64_t>>& batches(int64_t layer) const;
   // Picks of a layer since the start.
   int64_t picks(int64_t layer) const;
   // The same since the start, by EP rank that computed them.
@@ -64,6 +67,8 @@ class ExpertMeter {
   std::vector<Counts> take_recorded();  // whole steps, ascending
 
   static constexpr double kWindowPicks = 128;
+  static constexpr size_t kBatches = 8;
+  static constexpr int64_t kPicksOfBatch = 16;  // for each expert of the layer, at least
 
  private:
   struct Pending {
@@ -75,6 +80,7 @@ class ExpertMeter {
   };
   void add_picks(Pending& pending, const RankReport& report);
   void finish(Pending& pending);
+  void add_to_batches(int64_t layer, const std::vector<int64_t>& by_expert);
 
   Mesh mesh_;
   std::vector<std::map<int64_t, LayerPicks>> last_;  // by rank: its totals at the report before
@@ -82,6 +88,8 @@ class ExpertMeter {
   std::map<int64_t, std::vector<double>> recent_, recent_by_rank_;
   std::map<int64_t, int64_t> picks_;
   std::map<int64_t, std::vector<int64_t>> picks_by_rank_;
+  std::map<int64_t, std::vector<std::vector<int64_t>>> batches_;
+  std::map<int64_t, std::vector<int64_t>> open_batch_;
   int64_t record_begin_ = 0, record_end_ = 0;
   std::vector<Counts> recorded_;
 };

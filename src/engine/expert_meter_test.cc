@@ -16,18 +16,16 @@ std::map<int64_t, LayerPicks> totals(std::vector<int64_t> by_expert, int64_t com
 TEST(ExpertMeter, AStepIsWhatAllRanksAddedInIt) {
   ExpertMeter meter(Mesh({.tensor = 2, .moe_expert = 2}));
   meter.record(0, 100);
-  EXPECT_FALSE(meter.add({.rank = 0, .step = 0, .totals = totals({3, 1}, 6), .copies = {.bytes = 10, .seconds = 0.5}}));
-  EXPECT_FALSE(meter.add({.rank = 0, .step = 1, .totals = totals({4, 1}, 6), .copies = {}}));
-  const auto first =
-      meter.add({.rank = 1, .step = 0, .totals = totals({1, 3}, 2), .copies = {.bytes = 5, .seconds = 0.1}});
+  EXPECT_FALSE(meter.add({.rank = 0, .step = 0, .totals = totals({3, 1}, 6), .flip_seconds = 0.5}));
+  EXPECT_FALSE(meter.add({.rank = 0, .step = 1, .totals = totals({4, 1}, 6)}));
+  const auto first = meter.add({.rank = 1, .step = 0, .totals = totals({1, 3}, 2), .flip_seconds = 0.1});
   ASSERT_TRUE(first);
   EXPECT_EQ(first->step, 0);
   EXPECT_EQ(first->picks, 8);
   EXPECT_DOUBLE_EQ(first->imbalance(), 6.0 / 4.0 - 1);
-  EXPECT_EQ(first->copied_bytes, 15);
   EXPECT_DOUBLE_EQ(first->wait_seconds, 0.5);
   EXPECT_THAT(meter.recent().at(3), ElementsAre(4.0, 4.0));
-  const auto second = meter.add({.rank = 1, .step = 1, .totals = totals({1, 5}, 5), .copies = {}});
+  const auto second = meter.add({.rank = 1, .step = 1, .totals = totals({1, 5}, 5)});
   ASSERT_TRUE(second);
   EXPECT_EQ(second->picks, 3);
   EXPECT_DOUBLE_EQ(second->imbalance(), 3.0 / 1.5 - 1);
@@ -40,13 +38,28 @@ TEST(ExpertMeter, AStepIsWhatAllRanksAddedInIt) {
   EXPECT_THAT(recorded[1].by_home[1].at(3), ElementsAre(0, 2));
 }
 
+TEST(ExpertMeter, BatchesAreStepsWithEnoughPicks) {
+  ExpertMeter meter(Mesh({.tensor = 1}));
+  int64_t step = 0, one = 0, other = 0;
+  const auto add = [&](int64_t a, int64_t b) {
+    meter.add({.rank = 0, .step = step++, .totals = totals({one += a, other += b}, 0)});
+  };
+  EXPECT_TRUE(meter.batches(3).empty());
+  add(ExpertMeter::kPicksOfBatch, 0);
+  EXPECT_TRUE(meter.batches(3).empty());
+  add(1, ExpertMeter::kPicksOfBatch);
+  EXPECT_THAT(meter.batches(3), ElementsAre(ElementsAre(ExpertMeter::kPicksOfBatch + 1, ExpertMeter::kPicksOfBatch)));
+  for (int64_t i = 0; i < 20; ++i) add(100 + i, 0);
+  ASSERT_EQ(meter.batches(3).size(), ExpertMeter::kBatches);
+  EXPECT_THAT(meter.batches(3).front(), ElementsAre(112, 0));
+  EXPECT_THAT(meter.batches(3).back(), ElementsAre(119, 0));
+}
+
 TEST(ExpertMeter, OldPicksFade) {
   ExpertMeter meter(Mesh({.tensor = 1}));
   int64_t step = 0, one = 0, other = 0;
-  for (int i = 0; i < 10; ++i)
-    meter.add({.rank = 0, .step = step++, .totals = totals({one += 100, other}, 0), .copies = {}});
-  for (int i = 0; i < 30; ++i)
-    meter.add({.rank = 0, .step = step++, .totals = totals({one, other += 100}, 0), .copies = {}});
+  for (int i = 0; i < 10; ++i) meter.add({.rank = 0, .step = step++, .totals = totals({one += 100, other}, 0)});
+  for (int i = 0; i < 30; ++i) meter.add({.rank = 0, .step = step++, .totals = totals({one, other += 100}, 0)});
   EXPECT_LT(meter.recent().at(3)[0], 0.01 * meter.recent().at(3)[1]);
 }
 

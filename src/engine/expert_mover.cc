@@ -17,9 +17,9 @@ bool ended(const ExpertCopy& copy) { return copy.state != ExpertCopy::State::kCo
 
 }  // namespace
 
-ExpertMover::ExpertMover(const Mesh& mesh, ExpertShelf shelf, const MoverLimits& limits)
-    : mesh_(mesh), shelf_(std::move(shelf)), limits_(limits) {
-  CHECK_GE(limits.layers, 1);
+ExpertMover::ExpertMover(const Mesh& mesh, ExpertShelf shelf, int64_t layers)
+    : mesh_(mesh), shelf_(std::move(shelf)), layers_(layers) {
+  CHECK_GE(layers, 1);
 }
 
 void ExpertMover::request(int64_t layer, Placement target) {
@@ -38,7 +38,6 @@ bool ExpertMover::moving(int64_t layer) const {
 std::shared_ptr<const ExpertStep> ExpertMover::next() {
   if (moves_.empty() && order_.empty()) return nullptr;
   const auto step = std::make_shared<ExpertStep>();
-  step->limits = limits_.copies;
   std::erase_if(moves_, [&](Move& move) {
     if (!std::ranges::all_of(move.copies, [](const auto& copy) { return ended(*copy.second); })) return false;
     if (*move.abandoned) {
@@ -49,7 +48,7 @@ std::shared_ptr<const ExpertStep> ExpertMover::next() {
     return true;
   });
   // One that finds no room waits for a flip; a layer that moves already waits for its own.
-  for (size_t i = 0; i < order_.size() && std::ssize(moves_) < limits_.layers;) {
+  for (size_t i = 0; i < order_.size() && std::ssize(moves_) < layers_;) {
     const int64_t layer = order_[i];
     const bool busy = std::ranges::any_of(moves_, [&](const Move& move) { return move.layer == layer; });
     if (busy || !begin(layer, wishes_.at(layer))) {
@@ -61,9 +60,7 @@ std::shared_ptr<const ExpertStep> ExpertMover::next() {
   }
   for (const Move& move : moves_) {
     for (const auto& [rank, copy] : move.copies) {
-      if (ended(*copy)) continue;
-      if (step->copies.empty()) step->copies.resize(mesh_.replica_size());
-      step->copies[rank].push_back(copy);
+      if (!ended(*copy)) step->copies.push_back(copy);
     }
   }
   if (step->flips.empty() && step->copies.empty()) return nullptr;
@@ -161,7 +158,7 @@ void ExpertMover::flip(Move& move, ExpertStep& step) {
   step.flips.push_back(std::move(flip));
 }
 
-// The layer stays as it is. No rank touches the copies any more.
+// The layer stays as it is. Nothing touches the copies any more.
 void ExpertMover::give_back(const Move& move) {
   for (const auto& [rank, copy] : move.copies) shelf_.room[rank].push_back(copy->to);
   if (*move.abandoned) ++counts_.given_up;

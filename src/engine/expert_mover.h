@@ -2,7 +2,7 @@
 // ExpertMover: brings the layers of one replica to placements that are asked for, while steps run. Each step it says which layers flip and
 // which copies go on (model/expert_moves.h); copies go into room that no rank reads, and a layer flips when all of its copies are there.
 // Invariants: every rank's slots always hold what the layer's placement says, before, during and after a move, whichever copies fail; room
-// and slots together are always the same memory; nothing waits. Used by one thread, the replica's; ranks touch only their copies.
+// and slots together are always the same memory; nothing waits. Used by one thread, the replica's; the copying thread touches only copies.
 // Not here: which placement is good (expert_balancer.h asks parallel/replan.h), how many bytes a step copies (model/expert_moves.h).
 #pragma once
 
@@ -27,11 +27,6 @@ struct ExpertShelf {
   std::map<int, std::vector<ExpertWeights>> room;  // by rank
 };
 
-struct MoverLimits {
-  int64_t layers = 1;  // that move at a time, and so that flip in a step at most
-  CopyLimits copies;   // of a rank and step
-};
-
 struct MoveCounts {
   int64_t layers = 0;  // flips
   int64_t given_up = 0;
@@ -41,7 +36,8 @@ struct MoveCounts {
 
 class ExpertMover {
  public:
-  ExpertMover(const Mesh& mesh, ExpertShelf shelf, const MoverLimits& limits);
+  // `layers`: that move at a time, and so that flip in a step at most.
+  ExpertMover(const Mesh& mesh, ExpertShelf shelf, int64_t layers);
 
   // Replaces an earlier wish for the layer that has not begun.
   void request(int64_t layer, Placement target);
@@ -62,8 +58,8 @@ class ExpertMover {
     int64_t layer = 0;
     std::shared_ptr<const Placement> target;
     std::vector<Change> changes;
-    std::vector<std::pair<int, ExpertWeights>> freed;  // by the flip
-    std::vector<std::pair<int, std::shared_ptr<ExpertCopy>>> copies;
+    std::vector<std::pair<int, ExpertWeights>> freed;                 // by the flip
+    std::vector<std::pair<int, std::shared_ptr<ExpertCopy>>> copies;  // by receiving rank
     std::shared_ptr<std::atomic<bool>> abandoned = std::make_shared<std::atomic<bool>>(false);
   };
 
@@ -76,7 +72,7 @@ class ExpertMover {
 
   Mesh mesh_;
   ExpertShelf shelf_;
-  MoverLimits limits_;
+  int64_t layers_;
   std::map<int64_t, Placement> wishes_;
   std::deque<int64_t> order_;  // of the wishes
   std::vector<Move> moves_;

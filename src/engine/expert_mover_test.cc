@@ -64,16 +64,15 @@ class Ranks {
     return all(sums, kFfn * value) && all(bias, value) && std::ranges::all_of(gated, near);
   }
 
-  // What a rank does with a step: flips before it, copies after it.
+  // What is done with a step: flips before it, copies after it.
   void run(const ExpertStep& step, const std::function<bool(ExpertCopy&)>& copy) {
     for (const LayerFlip& flip : step.flips) {
       tables[flip.layer].placement = flip.placement;
       for (auto& [rank, slots] : tables[flip.layer].slots)
         for (const LayerFlip::Change& change : flip.changes[rank]) slots[change.local_slot] = change.weights;
     }
-    for (const auto& of_rank : step.copies)
-      for (const auto& one : of_rank)
-        if (copy(*one)) run_copies(std::array{one}, {}, *backend);
+    for (const auto& one : step.copies)
+      if (copy(*one)) run_copies(std::array{one}, {}, *backend, stopping);
   }
 
   // Tables of the ranks hold what the placement says.
@@ -95,6 +94,7 @@ class Ranks {
   std::unique_ptr<Backend> backend;
   ExpertShelf shelf;
   std::map<int64_t, ExpertShelf::Layer> tables;  // as the ranks have them
+  std::atomic<bool> stopping = false;
 };
 
 // Every matrix of slots and room, by rank.
@@ -142,7 +142,7 @@ RC_GTEST_PROP(ExpertMover, NothingIsLostWhateverFails, ()) {
   const Grid grid = random_grid();
   Ranks ranks(grid.sizes, grid.layers, grid.experts, grid.slots);
   const auto before = memory(ranks.shelf);
-  ExpertMover mover(ranks.mesh, ranks.shelf, {.layers = *rc::gen::inRange(1, 3), .copies = {}});
+  ExpertMover mover(ranks.mesh, ranks.shelf, *rc::gen::inRange(1, 3));
   const int steps = *rc::gen::inRange(1, 30);
   for (int i = 0; i < steps; ++i) {
     if (*rc::gen::inRange(0, 2) == 0)
@@ -175,7 +175,7 @@ RC_GTEST_PROP(ExpertMover, NothingIsLostWhateverFails, ()) {
 
 TEST(ExpertMover, OnlyWhatARankLacksIsCopied) {
   Ranks ranks({.tensor = 2, .moe_expert = 2}, 1, 4, 4);
-  ExpertMover mover(ranks.mesh, ranks.shelf, {});
+  ExpertMover mover(ranks.mesh, ranks.shelf, 1);
   mover.request(0, Placement({{1}, {0}, {3}, {2}}, 4, 2));  // each rank keeps its own, in other slots
   const auto flip = mover.next();
   EXPECT_EQ(flip, nullptr);  // nothing to copy: it flips with the next step
@@ -190,7 +190,7 @@ TEST(ExpertMover, OnlyWhatARankLacksIsCopied) {
 
 TEST(ExpertMover, AFailedCopyLeavesTheLayerAsItIs) {
   Ranks ranks({.tensor = 2, .moe_expert = 2}, 1, 4, 4);
-  ExpertMover mover(ranks.mesh, ranks.shelf, {});
+  ExpertMover mover(ranks.mesh, ranks.shelf, 1);
   const Placement target({{0}, {2}, {1}, {3}}, 4, 2);
   mover.request(0, target);
   ranks.run(*mover.next(), [](ExpertCopy& copy) {
@@ -211,7 +211,7 @@ TEST(ExpertMover, AFailedCopyLeavesTheLayerAsItIs) {
 
 TEST(ExpertMover, AsManyLayersAtATimeAsAllowed) {
   Ranks ranks({.tensor = 2, .moe_expert = 2}, 4, 4, 4);
-  ExpertMover mover(ranks.mesh, ranks.shelf, {.layers = 2, .copies = {}});
+  ExpertMover mover(ranks.mesh, ranks.shelf, 2);
   for (int64_t layer = 0; layer < 4; ++layer) mover.request(layer, Placement({{0}, {2}, {1}, {3}}, 4, 2));
   size_t flips = 0;
   for (int i = 0; i < 6; ++i) {
@@ -236,10 +236,11 @@ TEST(ExpertCopies, GoOnWhereTheyStopped) {
   copy->from = {matrix(3.0f), matrix(4.0f), Tensor()};
   copy->to = {matrix(0.0f), matrix(0.0f), Tensor()};
   copy->abandoned = std::make_shared<std::atomic<bool>>(false);
+  std::atomic<bool> stopping = false;
   int64_t bytes = 0;
   int calls = 0;
   for (; copy->state == ExpertCopy::State::kCopying; ++calls) {
-    const CopyReport report = run_copies(std::array{copy}, {.seconds = 10, .bytes = 300 << 10}, *backend);
+    const CopyReport report = run_copies(std::array{copy}, {.seconds = 10, .bytes = 300 << 10}, *backend, stopping);
     EXPECT_LE(report.bytes, (300 << 10) + (128 << 10));
     bytes += report.bytes;
     ASSERT_LT(calls, 20);
@@ -254,7 +255,13 @@ TEST(ExpertCopies, GoOnWhereTheyStopped) {
   slow->from = copy->from;
   slow->to = copy->to;
   slow->abandoned = copy->abandoned;
-  EXPECT_GT(run_copies(std::array{slow}, {.seconds = 0, .bytes = 1}, *backend).bytes, 0);
+  EXPECT_GT(run_copies(std::array{slow}, {.seconds = 0, .bytes = 1}, *backend, stopping).bytes, 0);
+  // Told to stop, it does so after a piece.
+  stopping = true;
+  const int64_t before = slow->copied_bytes;
+  EXPECT_LE(run_copies(std::array{slow}, {.seconds = 10, .bytes = 2 << 20}, *backend, stopping).bytes, 128 << 10);
+  EXPECT_GT(slow->copied_bytes, before);
+  EXPECT_EQ(slow->state, ExpertCopy::State::kCopying);
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ namespace fs = std::filesystem;
 constexpr const char* kMetaFile = "meta_info.json";
 constexpr const char* kRecord = "record with EXPERT_STATISTIC_ITER_RANGE and EXPERT_STATISTIC_PATH";
 constexpr int64_t kMostExperts = 1 << 16;
+constexpr int64_t kMostPicks = int64_t{1} << 44;  // of one expert, layer, iteration and rank; sums stay far below 2^63
 
 [[noreturn]] void refuse(const fs::path& path, const std::string& what) {
   throw Error(ErrorKind::kInvalid, fmt::format("{}: {}", path.string(), what));
@@ -105,28 +106,32 @@ class RankFile {
   int64_t first_iteration() const { return tensors_.begin()->first.iteration; }
   int64_t iterations() const { return tensors_.rbegin()->first.iteration - first_iteration() + 1; }
 
-  // Error unless the tensor has `shape`; -1 there stands for any size.
-  std::vector<int64_t> values(const Key& key, const std::vector<int64_t>& shape) const {
+  // Counts, or selected experts. Error unless the tensor has `shape`, and all values are from `least` to kMostPicks; -1 in `shape` stands for
+  // any size, of the tokens.
+  std::vector<int64_t> values(const Key& key, const std::vector<int64_t>& shape, int64_t least = 0) const {
     const StoredTensor& tensor = tensors_.at(key);
     const bool fits = std::equal(shape.begin(), shape.end(), tensor.shape.begin(), tensor.shape.end(),
                                  [](int64_t wanted, int64_t found) { return wanted < 0 || wanted == found; });
     if (!fits) {
       refuse(path_, fmt::format("tensor {}_{} is {}, must be {}; files of one directory must come from one run",
-                                key.iteration, key.layer, shape_text(tensor.shape), shape_text(shape)));
+                                key.iteration, key.layer, shape_text(tensor.shape),
+                                shape.front() < 0 ? fmt::format("[tokens, {}]", shape.back()) : shape_text(shape)));
     }
-    return tensor.type == StoredType::kI32 ? widened<int32_t>(tensor, key) : widened<int64_t>(tensor, key);
+    const std::vector<int64_t> values =
+        tensor.type == StoredType::kI32 ? widened<int32_t>(tensor) : widened<int64_t>(tensor);
+    for (const int64_t value : values) {
+      if (least <= value && value <= kMostPicks) continue;
+      refuse(path_, fmt::format("tensor {}_{} holds {}, must be from {} to 2^44; is the file damaged?", key.iteration,
+                                key.layer, value, least));
+    }
+    return values;
   }
 
  private:
   template <typename T>
-  std::vector<int64_t> widened(const StoredTensor& tensor, const Key& key) const {
+  static std::vector<int64_t> widened(const StoredTensor& tensor) {
     std::vector<T> stored(tensor.data.size() / sizeof(T));
     if (!stored.empty()) std::memcpy(stored.data(), tensor.data.data(), stored.size() * sizeof(T));
-    for (const T value : stored) {
-      // Of selections -1 stands for a padded token.
-      if (value < -1)
-        refuse(path_, fmt::format("tensor {}_{} holds {}, must be counts", key.iteration, key.layer, value));
-    }
     return {stored.begin(), stored.end()};
   }
 
@@ -304,7 +309,8 @@ void visit_token_selections(const fs::path& directory, const IterationRange& ran
   for (const auto& [rank, path] : files) {
     const RankFile file(path, range);
     for (const auto& [key, tensor] : file.tensors()) {
-      const std::vector<int64_t> experts = file.values(key, {-1, meta.num_experts_per_token});
+      // -1 stands for a padded token.
+      const std::vector<int64_t> experts = file.values(key, {-1, meta.num_experts_per_token}, -1);
       const auto most = std::max_element(experts.begin(), experts.end());
       if (most != experts.end() && *most >= meta.num_experts) {
         refuse(path, fmt::format("tensor {}_{} selects expert {}, must be below num_experts {}", key.iteration,

@@ -40,7 +40,7 @@ OptionTable scalar_options(LoadBalancerConfig& config) {
                   .max = kMostSlots});
   rows.push_back({.name = "max_stall_ms",
                   .field = &config.max_stall_ms,
-                  .help = "longest wait of a step for weights being moved",
+                  .help = "the most of a core, in milliseconds, that copies of experts take while a step runs",
                   .min = 0,
                   .max = 60000});
   return OptionTable(std::move(rows));
@@ -192,6 +192,36 @@ void add_assignment_problems(int64_t layer, const std::vector<int32_t>& assigned
                                  layer, named(missing)));
 }
 
+// A plan for some layers only is a plan for another model, or from a recording that ended too soon. Layers after the last are those of
+// multi-token prediction, which plans of the reference hold.
+void add_layer_problems(const LoadBalancerConfig& config, const MoeShape& shape, std::vector<std::string>& problems,
+                        std::vector<std::string>& notices) {
+  const auto& assignments = config.initial_global_assignments;
+  if (assignments.empty()) return;
+  std::vector<int64_t> dense, beyond, missing;
+  for (const auto& [layer, assigned] : assignments) {
+    if (!std::ranges::binary_search(shape.layers, layer))
+      (layer < shape.model_layers ? dense : beyond).push_back(layer);
+  }
+  for (const int64_t layer : shape.layers) {
+    if (!assignments.contains(layer)) missing.push_back(layer);
+  }
+  if (!dense.empty()) {
+    problems.push_back(fmt::format("{}: layer {} has no experts in this model, must be from {} to {}", kAssignments,
+                                   named(dense), shape.layers.front(), shape.layers.back()));
+  }
+  if (!missing.empty()) {
+    problems.push_back(
+        fmt::format("{}: layer {} is not listed; all {} layers with experts must be, or none, for the "
+                    "default placement",
+                    kAssignments, named(missing), shape.layers.size()));
+  }
+  if (!beyond.empty()) {
+    notices.push_back(
+        fmt::format("{}: layer {} is not used, the model has {}", kAssignments, named(beyond), shape.model_layers));
+  }
+}
+
 }  // namespace
 
 LoadBalancerConfig parse_load_balancer(const YamlNode& node, const std::string& name,
@@ -223,7 +253,8 @@ std::string load_balancer_yaml(const LoadBalancerConfig& config) {
   return text;
 }
 
-std::vector<std::string> load_balancer_problems(const LoadBalancerConfig& config, const MoeShape& shape) {
+std::vector<std::string> load_balancer_problems(const LoadBalancerConfig& config, const MoeShape& shape,
+                                                std::vector<std::string>& notices) {
   if (shape.layers.empty()) return {"load_balancer: this model has no experts to balance; leave the key out"};
   std::vector<std::string> problems;
   for (std::string& problem : slot_grid_problems(shape.experts, {.ep = shape.ep, .slots = slot_count(config, shape)}))
@@ -232,18 +263,11 @@ std::vector<std::string> load_balancer_problems(const LoadBalancerConfig& config
     problems.push_back(fmt::format("ep_size is {}, must be moe_expert_parallel_size {}; generate the file for it",
                                    *config.ep_size, shape.ep));
   }
-  std::vector<int64_t> unknown;
   for (const auto& [layer, assigned] : config.initial_global_assignments) {
-    if (!std::binary_search(shape.layers.begin(), shape.layers.end(), layer)) {
-      unknown.push_back(layer);
-    } else if (problems.size() < kMostProblems) {
+    if (std::ranges::binary_search(shape.layers, layer) && problems.size() < kMostProblems)
       add_assignment_problems(layer, assigned, shape.experts, problems);
-    }
   }
-  if (!unknown.empty()) {
-    problems.push_back(fmt::format("{}: layer {} has no experts in this model, must be from {} to {}", kAssignments,
-                                   named(unknown), shape.layers.front(), shape.layers.back()));
-  }
+  add_layer_problems(config, shape, problems, notices);
   return problems;
 }
 

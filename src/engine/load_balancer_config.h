@@ -17,11 +17,11 @@ namespace shoal {
 
 struct LoadBalancerConfig {
   std::optional<int64_t> num_slots = {};  // of all ranks together; absent: the least that holds every expert
-  // Of a layer: the expert of each slot, -1 for an empty slot. Layers that are absent get the default placement.
+  // Of a layer: the expert of each slot, -1 for an empty slot. All layers with experts, or none: then each gets the default placement.
   std::map<int64_t, std::vector<int32_t>> initial_global_assignments = {};
   int64_t layer_updates_per_iter = 0;   // 0: the placement stays; more: so many layers may be placed anew in a step
   std::optional<int64_t> ep_size = {};  // for how many ranks the assignments were made
-  double max_stall_ms = 1;              // the longest that a step waits for weights being moved
+  double max_stall_ms = 1;              // the most of a core that copies of experts take while a step runs
   // Keys given twice; the caller shows them.
   std::vector<std::string> notices = {};
 };
@@ -40,8 +40,11 @@ struct MoeShape {
   int64_t experts = 0;
   int64_t ep = 1;
   std::vector<int64_t> layers;  // those with experts, ascending
+  int64_t model_layers = 0;     // all
 };
-std::vector<std::string> load_balancer_problems(const LoadBalancerConfig& config, const MoeShape& shape);
+// `notices`: what is left out on purpose.
+std::vector<std::string> load_balancer_problems(const LoadBalancerConfig& config, const MoeShape& shape,
+                                                std::vector<std::string>& notices);
 
 // Slots of all ranks together; the config must fit.
 int64_t slot_count(const LoadBalancerConfig& config, const MoeShape& shape);

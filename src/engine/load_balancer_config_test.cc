@@ -72,21 +72,36 @@ TEST(LoadBalancerConfig, LastOfEqualKeysCounts) {
   EXPECT_THAT(config.notices, ElementsAre(HasSubstr("num_slots is given on lines 1 and 2")));
 }
 
+std::vector<std::string> misfits(const std::string& text, const MoeShape& shape) {
+  std::vector<std::string> ignored;
+  return load_balancer_problems(parsed(text), shape, ignored);
+}
+
 TEST(LoadBalancerConfig, FitsAModelOrSaysWhyNot) {
-  const MoeShape shape{.experts = 4, .ep = 2, .layers = {1, 2}};
-  EXPECT_THAT(load_balancer_problems(parsed("num_slots: 6"), shape), IsEmpty());
-  EXPECT_THAT(load_balancer_problems(parsed("layer_updates_per_iter: 2"), shape), IsEmpty());
-  EXPECT_THAT(load_balancer_problems(parsed("num_slots: 5"), shape),
-              ElementsAre(AllOf(HasSubstr("num_slots"), HasSubstr("nearest: 4 or 6"))));
-  EXPECT_THAT(load_balancer_problems(parsed("num_slots: 2"), shape), ElementsAre(HasSubstr("at least one each")));
-  EXPECT_THAT(
-      load_balancer_problems(parsed("num_slots: 4\nep_size: 4\n"
-                                    "initial_global_assignments: {1: [0, 1, 2, 9], 2: [0, 1, 1, -1], 3: [0, 1, 2, 3]}"),
-                             shape),
-      ElementsAre(HasSubstr("ep_size is 4"), HasSubstr("layer 1: slot 3 holds expert 9"),
-                  HasSubstr("layer 2: no slot holds expert 2, 3"), HasSubstr("layer 3 has no experts")));
-  EXPECT_THAT(load_balancer_problems(parsed("num_slots: 6"), {.experts = 0, .ep = 2, .layers = {}}),
-              ElementsAre(HasSubstr("no experts")));
+  const MoeShape shape{.experts = 4, .ep = 2, .layers = {1, 2}, .model_layers = 3};
+  EXPECT_THAT(misfits("num_slots: 6", shape), IsEmpty());
+  EXPECT_THAT(misfits("layer_updates_per_iter: 2", shape), IsEmpty());
+  EXPECT_THAT(misfits("num_slots: 5", shape), ElementsAre(AllOf(HasSubstr("num_slots"), HasSubstr("nearest: 4 or 6"))));
+  EXPECT_THAT(misfits("num_slots: 2", shape), ElementsAre(HasSubstr("at least one each")));
+  EXPECT_THAT(misfits("num_slots: 4\nep_size: 4\n"
+                      "initial_global_assignments: {1: [0, 1, 2, 9], 2: [0, 1, 1, -1], 0: [0, 1, 2, 3]}",
+                      shape),
+              ElementsAre(HasSubstr("ep_size is 4"), HasSubstr("layer 1: slot 3 holds expert 9"),
+                          HasSubstr("layer 2: no slot holds expert 2, 3"), HasSubstr("layer 0 has no experts")));
+  EXPECT_THAT(misfits("num_slots: 6", {.experts = 0, .ep = 2, .layers = {}}), ElementsAre(HasSubstr("no experts")));
+}
+
+// The reference raises where a layer is missing, and plans made with multi-token prediction have a layer more.
+TEST(LoadBalancerConfig, ListsEveryLayerOrNone) {
+  const MoeShape shape{.experts = 4, .ep = 2, .layers = {1, 2, 3}, .model_layers = 4};
+  EXPECT_THAT(misfits("num_slots: 4\ninitial_global_assignments: {2: [0, 1, 2, 3]}", shape),
+              ElementsAre(AllOf(HasSubstr("layer 1, 3 is not listed"), HasSubstr("all 3 layers"))));
+  std::vector<std::string> notices;
+  EXPECT_THAT(load_balancer_problems(parsed("num_slots: 4\ninitial_global_assignments: {1: [0, 1, 2, 3], 2: [0, 1, 2, "
+                                            "3], 3: [0, 1, 2, 3], 4: [3, 2, 1, 0]}"),
+                                     shape, notices),
+              IsEmpty());
+  EXPECT_THAT(notices, ElementsAre(HasSubstr("layer 4 is not used, the model has 4")));
 }
 
 TEST(LoadBalancerConfig, DefaultPlacementRunsOnFromEachRanksShare) {

@@ -39,7 +39,7 @@ std::string isa_of(const EngineConfig& config, const Types& types) {
 }
 
 MoeShape moe_shape(const ModelSpec& spec, const GridSizes& grid) {
-  MoeShape shape{.experts = 0, .ep = grid.moe_expert, .layers = {}};
+  MoeShape shape{.experts = 0, .ep = grid.moe_expert, .layers = {}, .model_layers = std::ssize(spec.layers)};
   for (size_t layer = 0; layer < spec.layers.size(); ++layer) {
     if (!spec.layers[layer].moe) continue;
     shape.experts = spec.layers[layer].moe->experts;
@@ -94,7 +94,7 @@ ModelSetup set_up_model(const fs::path& model_dir, const EngineConfig& config, S
   problems.append(grid_problems(grid));
   if (problems.empty()) problems.append(layout_problems(setup.spec, grid, config.pp_partition));
   if (config.moe.load_balancer && problems.empty())
-    problems.append(load_balancer_problems(*config.moe.load_balancer, moe_shape(setup.spec, grid)));
+    problems.append(load_balancer_problems(*config.moe.load_balancer, moe_shape(setup.spec, grid), setup.notices));
   check_sizes(setup, problems);
   if (purpose == SetupFor::kRunning && config.load_format != "dummy") check_weights(setup, problems);
   problems.throw_if_any(fmt::format("{} cannot be {} with this configuration:", model_dir.string(),

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/rank_step.h"
 
+#include <chrono>
+
 #include "backend/host_values.h"
 
 namespace shoal {
@@ -35,13 +37,12 @@ void compute(RankState& state, const StepTask& task) {
   if (leader) task.sink->on_done(task, state.at.attn_dp);
 }
 
-void go_on_with_copies(RankState& state, const StepTask& task) {
-  const StepPlan& plan = task.step.plan;
-  const CopyReport copies = plan.experts ? state.model->copy_experts(*plan.experts) : CopyReport{};
-  task.experts->report({.rank = state.rank - task.first_rank,
-                        .step = plan.step,
-                        .totals = state.model->expert_picks(),
-                        .copies = copies});
+// Returns the seconds it took.
+double place_experts(RankState& state, const StepPlan& plan) {
+  if (!plan.experts || plan.experts->flips.empty()) return 0;
+  const auto start = std::chrono::steady_clock::now();
+  state.model->place_experts(plan.experts->flips);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 }  // namespace
@@ -49,9 +50,14 @@ void go_on_with_copies(RankState& state, const StepTask& task) {
 void run_step(RankState& state, StepTask& task) {
   const auto tokens = std::ssize(task.step.plan.groups[state.at.attn_dp].tokens);
   state.meter->begin_step(task.busy_since, tokens);
+  const double flip_seconds = place_experts(state, task.step.plan);
   await_tokens(state, task);
   compute(state, task);
-  if (task.experts) go_on_with_copies(state, task);
+  if (task.experts)
+    task.experts->report({.rank = state.rank - task.first_rank,
+                          .step = task.step.plan.step,
+                          .totals = state.model->expert_picks(),
+                          .flip_seconds = flip_seconds});
   state.meter->end_step();
 }
 

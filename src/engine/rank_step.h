@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One step on one rank: receive from the previous stage, compute, send on, or hand the logits over; then, while the next step is being
-// decided, go on with copies of experts that move.
+// One step on one rank: layers that change their placement do so, then receive from the previous stage, compute, send on, or hand the
+// logits over.
 #pragma once
 
 #include <cstdint>

@@ -33,7 +33,7 @@ class RankStage : public StageModel {
     return model_.expert_weights(layer, local_slot);
   }
   std::vector<ExpertWeights> expert_room() const override { return model_.expert_room(); }
-  CopyReport copy_experts(const ExpertStep& step) override { return model_.copy_experts(step); }
+  void place_experts(std::span<const LayerFlip> flips) override { model_.place_experts(flips); }
 
  private:
   const Checkpoint* checkpoint_;

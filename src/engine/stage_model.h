@@ -27,7 +27,7 @@ class StageModel {
   virtual std::shared_ptr<const Placement> placement(int64_t layer) const = 0;
   virtual ExpertWeights expert_weights(int64_t layer, int64_t local_slot) const = 0;
   virtual std::vector<ExpertWeights> expert_room() const = 0;
-  virtual CopyReport copy_experts(const ExpertStep& step) = 0;
+  virtual void place_experts(std::span<const LayerFlip> flips) = 0;
 };
 
 using StageModelFactory = std::function<std::unique_ptr<StageModel>(int rank, Backend& backend)>;

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/expert_moves.h"
 
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
 
 namespace shoal {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr int64_t kPieceBytes = int64_t{128} << 10;  // some 20 us of a core: the clock is looked at in between
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+// That this thread has computed: what it took from others, however often it was suspended meanwhile.
+double thread_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
 
 // Bytes [copied, copied + piece) of gate_up and down, one after the other; returns how many.
 int64_t copy_piece(ExpertCopy& copy, Backend& backend) {
@@ -34,24 +38,25 @@ int64_t copy_piece(ExpertCopy& copy, Backend& backend) {
 // Says after each piece whether there may be another, and keeps the account.
 class Allowance {
  public:
-  explicit Allowance(const CopyLimits& limits) : limits_(limits) {}
+  Allowance(const CopyLimits& limits, const std::atomic<bool>& stopping) : limits_(limits), stopping_(stopping) {}
   bool left() {
     const double before = report_.seconds;
-    report_.seconds = seconds_since(start_);
+    report_.seconds = thread_seconds() - start_;
     longest_piece_ = std::max(longest_piece_, report_.seconds - before);
     if (report_.bytes == 0) return true;
-    return report_.bytes < limits_.bytes && report_.seconds + longest_piece_ <= limits_.seconds;
+    return !stopping_ && report_.bytes < limits_.bytes && report_.seconds + longest_piece_ <= limits_.seconds;
   }
   void take(int64_t bytes) { report_.bytes += bytes; }
   CopyReport report() {
-    report_.seconds = seconds_since(start_);
+    report_.seconds = thread_seconds() - start_;
     return report_;
   }
 
  private:
   CopyLimits limits_;
+  const std::atomic<bool>& stopping_;
   CopyReport report_;
-  Clock::time_point start_ = Clock::now();
+  double start_ = thread_seconds();
   double longest_piece_ = 0;
 };
 
@@ -68,8 +73,9 @@ bool go_on(ExpertCopy& copy, Allowance& allowance, Backend& backend) {
 
 }  // namespace
 
-CopyReport run_copies(std::span<const std::shared_ptr<ExpertCopy>> copies, const CopyLimits& limits, Backend& backend) {
-  Allowance allowance(limits);
+CopyReport run_copies(std::span<const std::shared_ptr<ExpertCopy>> copies, const CopyLimits& limits, Backend& backend,
+                      const std::atomic<bool>& stopping) {
+  Allowance allowance(limits, stopping);
   for (const std::shared_ptr<ExpertCopy>& copy : copies) {
     if (copy->state != ExpertCopy::State::kCopying) continue;
     try {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Experts that move between slots while requests run, as a step carries them: which layers begin to use another placement with this step,
-// and which copies go on after it. A layer flips between two of its uses, on every rank with the same step; until then copies go into
-// room that nothing reads. Not here: which moves are good and when they begin (engine/expert_mover.h).
+// and which copies go on once every rank has done it. A layer flips between two of its uses, on every rank with the same step; until then
+// copies go into room that nothing reads, on a thread that no step waits for.
+// Not here: which moves are good and when they begin (engine/expert_mover.h).
 #pragma once
 
 #include <atomic>
@@ -25,13 +26,13 @@ struct ExpertWeights {
   int64_t bytes() const { return defined() ? gate_up.bytes() + down.bytes() : 0; }
 };
 
-// One expert's slice on its way into room on another rank. The receiving rank's thread copies, in as many pieces as it likes; `state` says
-// to others when it will touch neither side any more.
+// One expert's slice on its way into room on another rank. One thread copies, in as many pieces as it likes; `state` says to others when
+// it will touch neither side any more.
 struct ExpertCopy {
   enum class State : uint8_t { kCopying, kDone, kGivenUp };
   ExpertWeights from;
   ExpertWeights to;
-  int64_t copied_bytes = 0;  // the receiver's
+  int64_t copied_bytes = 0;  // the copying thread's
   std::atomic<State> state = State::kCopying;
   std::shared_ptr<std::atomic<bool>> abandoned;  // the layer's other copies failed: give up as well
 };
@@ -47,9 +48,9 @@ struct LayerFlip {
   std::vector<std::vector<Change>> changes;  // by rank of the replica
 };
 
-// How much of a step copies may take on a rank, and what they took.
+// How much copies may take of a core while one step runs, and what they took.
 struct CopyLimits {
-  double seconds = 1e-3;
+  double seconds = 1e-3;  // that the copying thread computes
   int64_t bytes = int64_t{16} << 20;
 };
 struct CopyReport {
@@ -58,14 +59,14 @@ struct CopyReport {
 };
 
 struct ExpertStep {
-  std::vector<LayerFlip> flips;                                  // before the step
-  std::vector<std::vector<std::shared_ptr<ExpertCopy>>> copies;  // after it; by rank of the replica; empty: none
-  CopyLimits limits;
+  std::vector<LayerFlip> flips;                     // before the step
+  std::vector<std::shared_ptr<ExpertCopy>> copies;  // when every rank has done it: nothing reads their room any more
 };
 
-// Goes on with the copies, one after the other, until they are done or the limits are reached; at least one small piece. A copy that throws is
-// given up, and with it its layer's others.
-CopyReport run_copies(std::span<const std::shared_ptr<ExpertCopy>> copies, const CopyLimits& limits, Backend& backend);
+// Goes on with the copies, one after the other, until they are done, the limits are reached or it is to stop; at least one small piece. A
+// copy that throws is given up, and with it its layer's others.
+CopyReport run_copies(std::span<const std::shared_ptr<ExpertCopy>> copies, const CopyLimits& limits, Backend& backend,
+                      const std::atomic<bool>& stopping);
 
 // Routed picks of one layer on one rank since the start.
 struct LayerPicks {

@@ -38,13 +38,7 @@ struct RankModel::Impl {
     return make_rank_plan(decoder, build, backend);
   }
 
-  void flip(const ExpertStep& step) {
-    for (const LayerFlip& flip : step.flips)
-      if (decoder.layers().contains(flip.layer))
-        decoder.moe(flip.layer).place(flip.placement, flip.changes[rank_of_replica()], backend);
-  }
   int64_t positions() const { return options.max_seq_len > 0 ? options.max_seq_len : spec.max_positions; }
-  size_t rank_of_replica() const { return build.rank % mesh.replica_size(); }
 
   void divide(const StepPlan& step) {
     const Batch& batch = step.groups[at.attn_dp];
@@ -138,7 +132,6 @@ bool RankModel::last_stage() const { return impl_->decoder.last_stage(); }
 int64_t RankModel::hidden_size() const { return impl_->spec.hidden; }
 
 Tensor RankModel::forward(const StepPlan& plan, const Tensor& hidden) {
-  if (plan.experts) impl_->flip(*plan.experts);
   impl_->copy_pages(plan.groups[impl_->at.attn_dp]);
   if (impl_->mesh.sizes().context > 1) impl_->divide(plan);
   return impl_->decoder.forward(hidden, impl_->kv, impl_->context(plan), impl_->picks);
@@ -164,9 +157,11 @@ std::vector<ExpertWeights> RankModel::expert_room() const {
   return room;
 }
 
-CopyReport RankModel::copy_experts(const ExpertStep& step) {
-  if (step.copies.empty()) return {};
-  return run_copies(step.copies[impl_->rank_of_replica()], step.limits, impl_->backend);
+void RankModel::place_experts(std::span<const LayerFlip> flips) {
+  const int rank = impl_->build.rank % impl_->mesh.replica_size();
+  for (const LayerFlip& flip : flips)
+    if (impl_->decoder.layers().contains(flip.layer))
+      impl_->decoder.moe(flip.layer).place(flip.placement, flip.changes[rank], impl_->backend);
 }
 
 }  // namespace shoal

@@ -96,7 +96,7 @@ class RankModel {
   bool first_stage() const;
   bool last_stage() const;
   int64_t hidden_size() const;
-  // One step through this stage, layers that flip with it first. `hidden`: f32 [tokens, hidden] from the previous stage, undefined on the first;
+  // One step through this stage. `hidden`: f32 [tokens, hidden] from the previous stage, undefined on the first;
   // returns the residual stream.
   Tensor forward(const StepPlan& plan, const Tensor& hidden);
   // Last stage: f32 [logit_rows, vocab] of this rank's attention-DP group, whole on every rank of the
@@ -110,8 +110,8 @@ class RankModel {
   std::shared_ptr<const Placement> placement(int64_t layer) const;
   ExpertWeights expert_weights(int64_t layer, int64_t local_slot) const;
   std::vector<ExpertWeights> expert_room() const;
-  // Goes on with the step's copies for this rank; between steps.
-  CopyReport copy_experts(const ExpertStep& step);
+  // Before a step: layers of this stage begin to use another placement.
+  void place_experts(std::span<const LayerFlip> flips);
 
  private:
   struct Impl;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "parallel/node_layout.h"
 
 namespace shoal {
 namespace {
@@ -201,7 +202,8 @@ Placement cooccurrence_placement(std::span<const double> load_of_expert, std::sp
   check_grid(experts, grid);
   CHECK_EQ(static_cast<int64_t>(pairs.size()), experts * experts);
   const Copies copies = copied(load_of_expert, grid.slots);
-  return PairPacking(copies, pairs, experts, grid).run(alpha);
+  const Placement placement = PairPacking(copies, pairs, experts, grid).run(alpha);
+  return grid.nodes > 1 ? laid_over_nodes(placement, load_of_expert, grid.nodes) : placement;
 }
 
 }  // namespace shoal

@@ -43,7 +43,7 @@ class FaultyModel final : public StageModel {
     return inner_->expert_weights(layer, local_slot);
   }
   std::vector<ExpertWeights> expert_room() const override { return inner_->expert_room(); }
-  CopyReport copy_experts(const ExpertStep& step) override { return inner_->copy_experts(step); }
+  void place_experts(std::span<const LayerFlip> flips) override { inner_->place_experts(flips); }
 
  private:
   static void happen(const FaultPlan& plan) {

@@ -127,6 +127,31 @@ TEST(EplbGenerate, WritesWhatTheReportCanRead) {
   EXPECT_LT(after["average"]["imbalance_ratio"], 0.5 * before["average"]["imbalance_ratio"].get<double>());
 }
 
+TEST(Eplb, HostileInputIsRefused) {
+  const Scratch scratch;
+  const std::string file = scratch.path("plan.yaml");
+  for (const int64_t count : {int64_t{-1}, int64_t{1} << 62}) {  // sums of the second would run over
+    const std::string path = scratch.path("damaged" + std::to_string(count));
+    start_statistics(path, {.num_experts = 2, .num_experts_per_token = 1}, 1);
+    write_statistics(path, StatisticsFile::kCounts, 0, {{0, 3, {2}, {count, 2}}, {1, 3, {2}, {count, 2}}});
+    expect_refused({"report", "--expert_statistic_path", path, "--ep_size", "2"},
+                   "holds " + std::to_string(count) + ", must be from 0");
+  }
+  const std::vector<std::string> generate = {"generate", "--expert_statistic_path", kGo, "--ep_size",
+                                             "8",        "--output_path",           file};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), generate.begin(), generate.end());
+    return more;
+  };
+  expect_refused(with({"--alpha", "0.5"}), "--cooccurrence");
+  expect_refused(with({"--cooccurrence", "--alpha", "nan"}), "nan must be a number from 0 to 1");
+  expect_refused(with({"--nodes", "0"}), "--nodes");
+  expect_refused(with({"--nodes", "3"}), "3 nodes, must be a divisor of the expert-parallel size 8");
+  expect_refused(with({"--nodes", "99999999999999999999"}), "99999999999999999999");
+  expect_refused({"simulate", "--expert_statistic_path", kGo, "--ep_size", "8", "--drift", "nan"}, "from 0 to 5");
+  expect_refused({"simulate", "--expert_statistic_path", kGo, "--ep_size", "8", "--concentration", "inf"}, "inf must");
+}
+
 TEST(EplbGenerate, CooccurrenceKeepsCompanionsTogether) {
   const Scratch scratch;
   const std::string path = scratch.path("pairs");

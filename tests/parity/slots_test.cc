@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Slots and replicas change who computes an expert, never the result: any placement that a grid can hold, on every class of layout, gives
-// the same logits; bit for bit with `deterministic`, else within rounding.
+// the same logits; bit for bit with `deterministic`, else within rounding. With context parallelism the bits are those of the same layout.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -21,7 +21,7 @@ constexpr float kTolerance = 2e-4f;
 
 std::filesystem::path model_dir(const std::string& model) { return std::filesystem::path("tests/golden") / model; }
 
-// One of every class: expert parallel alone, hybrid, with attention data parallel of either kind, pipeline, replicas.
+// One of every class: expert parallel alone, hybrid, with attention data parallel of either kind, pipeline, replicas, context parallel.
 const std::vector<Layout>& slot_layouts() {
   static const std::vector<Layout> table = {
       {"ep4", 4, 1, 1, 0, 4},
@@ -31,6 +31,8 @@ const std::vector<Layout>& slot_layouts() {
       {"adp4_moe_tp2_ep2", 4, 1, 1, 2, 2, 4},
       {"adp2_pp3_ep2", 2, 3, 1, 1, 2, 2},
       {"dp2_tp2_ep2", 2, 1, 2, 1, 2},
+      {.name = "cp2_pp2_moe_tp2", .pp = 2, .moe_tp = 2, .ep = 1, .cp = 2},
+      {.name = "adp2_cp2_ep4", .tp = 2, .ep = 4, .attention_dp = 2, .cp = 2},
   };
   return table;
 }
@@ -79,7 +81,7 @@ TEST_P(Slots, AnyPlacementGivesTheSameBitsWhenDeterministic) {
   for (const Layout& layout : slot_layouts()) {
     EngineConfig slots = config(layout, true);
     slots.moe.load_balancer = random_slots(spec, slots.grid().moe_expert, random);
-    EXPECT_EQ(different_bits(one, scored(slots)), 0u) << layout.name;
+    EXPECT_EQ(different_bits(layout.cp > 1 ? scored(config(layout, true)) : one, scored(slots)), 0u) << layout.name;
   }
 }
 

@@ -32,7 +32,7 @@ export async function openBrowser() {
 export async function openPage(browser, address, { colorScheme = 'light', width = 1400, height = 950, allowed = null } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme });
   const page = await context.newPage();
-  page.setDefaultTimeout(30000);
+  page.setDefaultTimeout(120000);  // for a machine that does much else
   page.problems = [];
   const note = text => {
     if (!allowed?.test(text)) page.problems.push(text);
@@ -59,16 +59,27 @@ export const goTo = async (page, view) => {
   await page.waitForSelector(`main[data-view=${view}]`);
 };
 
-export const waitForText = (page, selector, pattern) =>
-  page.waitForFunction(([where, source]) => new RegExp(source, 's').test(document.querySelector(where)?.textContent ?? ''), [selector, pattern.source]);
+export async function waitForText(page, selector, pattern) {
+  const read = where => document.querySelector(where)?.textContent ?? '';
+  try {
+    await page.waitForFunction(([where, source]) => new RegExp(source, 's').test(document.querySelector(where)?.textContent ?? ''), [selector, pattern.source]);
+  } catch (error) {
+    const [there, all] = [await page.evaluate(read, selector), await page.evaluate(read, 'main')];
+    throw new Error(`${selector} never matched ${pattern}; it holds "${there}", and the view "${all}"; ${error.message}`);
+  }
+}
 
-// How many different colours a canvas shows: 1 means that nothing was drawn.
-export const coloursOf = (page, selector) => page.$eval(selector, canvas => {
-  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+// Waits until a canvas shows more than so many colours: one means that nothing was drawn.
+export const waitForColours = (page, selector, least) => page.waitForFunction(([where, most]) => {
+  const canvas = document.querySelector(where);
+  if (!canvas?.width || !canvas.height) return false;
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true });
+  copy.drawImage(canvas, 0, 0);
+  const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
   const seen = new Set();
   for (let at = 0; at < data.length; at += 4 * 7) seen.add((data[at] << 16) | (data[at + 1] << 8) | data[at + 2]);
-  return seen.size;
-});
+  return seen.size > most;
+}, [selector, least], { polling: 100 });
 
 // Runs the cases one after another; all run, and the process fails if one failed.
 export async function runAll(cases) {

@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Mock } from '../../ui/dev/mock_server.mjs';
-import { closePage, coloursOf, goTo, openBrowser, openPage, runAll, waitForText } from './browser.mjs';
+import { closePage, goTo, openBrowser, openPage, runAll, waitForColours, waitForText } from './browser.mjs';
 
 const browser = await openBrowser();
 const kViews = ['overview', 'ranks', 'experts', 'performance', 'requests', 'playground', 'config', 'events'];
@@ -40,13 +40,12 @@ async function everyViewShowsData({ page }) {
     await waitForText(page, ...contents[view]);
   }
   await goTo(page, 'ranks');
-  assert.ok(await coloursOf(page, '[data-testid=rank-grid]') > 8);
-  assert.ok(await coloursOf(page, '[data-testid=traffic]') > 4);
+  await waitForColours(page, '[data-testid=rank-grid]', 8);
+  await waitForColours(page, '[data-testid=traffic]', 4);
   await goTo(page, 'experts');
   await page.waitForSelector('[data-testid=expert-map]');
-  await page.waitForTimeout(200);
-  assert.ok(await coloursOf(page, '[data-testid=expert-map]') > 20);
-  assert.ok(await coloursOf(page, '.plot canvas') > 4);
+  await waitForColours(page, '[data-testid=expert-map]', 20);
+  await waitForColours(page, '.plot canvas', 4);
 }
 
 async function layoutFits({ page }) {
@@ -196,8 +195,9 @@ await runAll({
       mock.adminOnly = false;
       await waitForText(page, '[data-testid=requests-card]', /req_/);
       await page.click('tbody tr:first-child button');
-      await page.waitForTimeout(300);
-      assert.ok(mock.requestsSeen.some(line => line.startsWith('DELETE /v1/requests/req_')));
+      const cancelled = () => mock.requestsSeen.some(line => line.startsWith('DELETE /v1/requests/req_'));
+      for (let waited = 0; !cancelled() && waited < 100; ++waited) await page.waitForTimeout(100);
+      assert.ok(cancelled());
     });
   },
 

@@ -6,7 +6,7 @@ import { frameReader } from '../../ui/src/event_stream.js';
 import { cellText, mapLayout, rowCells } from '../../ui/src/expert_layout.js';
 import * as format from '../../ui/src/format.js';
 import { coordinates, gridLayout } from '../../ui/src/rank_layout.js';
-import { columns, niceCeiling } from '../../ui/src/series.js';
+import { alone, columns, newestWith, niceCeiling } from '../../ui/src/series.js';
 
 test('numbers keep three or four digits, and what is missing is a dash', () => {
   const cases = [[0, '0'], [7, '7'], [7.254, '7.25'], [42.31, '42.3'], [812.4, '812'], [9999, '9,999'], [12345, '12.3k'], [4.2e6, '4.20M'], [3e9, '3.00G'], [-5, '-5']];
@@ -42,6 +42,25 @@ test('a gap in time is a gap in the chart, and the window cuts', () => {
   assert.deepEqual(columns(list, series, 100), [[1, 2, 3, 4, 10, 11], [10, 20, 30, null, 100, 110], [null, null, null, null, null, null]]);
   assert.deepEqual(columns(list, series, 1)[0], [10, 11]);
   assert.deepEqual(columns([], series, 60), [[], [], []]);
+});
+
+test('a line joins values of seconds near each other, and one by itself is a dot', () => {
+  const list = Array.from({ length: 60 }, (_, t) => ({ t, ttft: [3, 6, 40].includes(t) ? { p50: t } : null }));
+  const get = point => point.ttft?.p50;
+  const [, column] = columns(list, [{ get }], 100);
+  assert.deepEqual(column.slice(2, 9), [null, 3, undefined, undefined, 6, null, null]);
+  assert.equal(column.indexOf(undefined, 6), -1);
+  assert.deepEqual(alone(column), [40]);
+  const silent = list.filter(point => point.t < 4 || point.t > 5);
+  silent.forEach(point => { if (point.t >= 6) point.t += 4; });
+  assert.deepEqual(alone(columns(silent, [{ get }], 100)[1]), [3, 5, 39]);
+});
+
+test('a figure of seconds ago is still the newest, but not for ever', () => {
+  const list = [{ t: 1, a: 5 }, { t: 2, a: null }, { t: 9 }];
+  assert.deepEqual(newestWith(list, point => point.a, 10), { point: list[0], age: 8 });
+  assert.equal(newestWith(list, point => point.a, 7), null);
+  assert.equal(newestWith([], point => point.a, 7), null);
 });
 
 test('axis ends are round, and no smaller than the data', () => {

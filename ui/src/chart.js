@@ -5,7 +5,7 @@ import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import { html } from './html.js';
 import { clock, DASH } from './format.js';
-import { columns, niceCeiling } from './series.js';
+import { alone, columns, kJoinSeconds, newestWith, niceCeiling } from './series.js';
 import { points } from './store.js';
 import { colors, theme } from './theme.js';
 
@@ -46,6 +46,11 @@ function drawMarks(u, marks, palette) {
   ctx.restore();
 }
 
+function newestValue(get) {
+  const newest = newestWith(points.value, get, kJoinSeconds);
+  return newest && get(newest.point);
+}
+
 const kPowersOfTwo = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
 function options({ series, format, floor = 0, ceiling, height, binary }, palette, hooks) {
@@ -62,7 +67,8 @@ function options({ series, format, floor = 0, ceiling, height, binary }, palette
       { ...axis, size: 56, space: 34, ...(binary && { incrs: kPowersOfTwo }), values: (u, splits) => splits.map(value => format(value)) },
     ],
     series: [{}, ...series.map(one => ({
-      label: one.label, stroke: palette[one.color], width: one.width ?? 1.75, dash: one.dash, spanGaps: false, points: { show: false },
+      label: one.label, stroke: palette[one.color], width: one.width ?? 1.75, dash: one.dash, spanGaps: false,
+      points: { show: true, size: 4, fill: palette[one.color], filter: (u, column) => alone(u.data[column]) },
       fill: one.fill ? fillOf(palette[one.color]) : undefined,
     }))],
     hooks,
@@ -81,11 +87,10 @@ export function Chart(props) {
     const tints = colors();
     const show = u => {
       const index = u.cursor.idx;
-      const last = u.data[0].length - 1;
-      const at = index ?? last;
       const time = index == null ? null : u.data[0][index];
       const near = time == null ? null : (marks?.value ?? []).find(mark => Math.abs(mark.t - time) <= windowSeconds.value / 100);
-      readout.value = { time, values: series.map((_, column) => u.data[column + 1][at]), text: near?.text ?? '' };
+      const valueOf = (one, column) => (index == null ? newestValue(one.get) : u.data[column + 1][index]);
+      readout.value = { time, values: series.map(valueOf), text: near?.text ?? '' };
     };
     const plot = new uPlot(options({ ...props, height }, tints, {
       setCursor: [show], setData: [show], draw: [u => drawMarks(u, marks?.value ?? [], tints)],

@@ -1,9 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 // Points in time as what a chart takes. Pure functions.
 
-const kGapSeconds = 4;  // a longer silence is shown as a gap, not as a line across it
+const kGapSeconds = 4;    // a longer silence of the server is shown as a gap, not as a line across it
+export const kJoinSeconds = 15;  // values so far apart are still joined: a latency is there only in a second in which a token came
 
-// Columns for uPlot: times, then one column a series, with a row of nulls where the data has a gap.
+// The newest point of the last so many seconds that has the figure, and how many seconds old it is; null if there is none.
+export function newestWith(list, get, seconds) {
+  const now = list.at(-1)?.t;
+  for (let at = list.length - 1; at >= 0 && now - list[at].t <= seconds; --at) {
+    if (get(list[at]) != null) return { point: list[at], age: now - list[at].t };
+  }
+  return null;
+}
+
+// What is missing (undefined) between two values that are near enough stays so, and uPlot draws a line across it; all else becomes a gap (null).
+function join(times, column) {
+  let [before, known] = [-1, false];
+  column.forEach((value, at) => {
+    if (value === undefined) return;
+    if (!known || value === null || times[at] - times[before] > kJoinSeconds) column.fill(null, before + 1, at);
+    [before, known] = [at, value !== null];
+  });
+  column.fill(null, before + 1);
+}
+
+// The rows of such a column whose value has no neighbour to draw a line to.
+export const alone = column => column.flatMap((value, at) => {
+  const linked = step => {
+    let next = at + step;
+    while (column[next] === undefined && next >= 0 && next < column.length) next += step;
+    return column[next] != null;
+  };
+  return value != null && !linked(-1) && !linked(1) ? [at] : [];
+});
+
+// Columns for uPlot: times, then one column a series, with a row of nulls where the server was silent.
 export function columns(list, series, seconds) {
   const from = list.length ? list[list.length - 1].t - seconds : 0;
   const table = [[], ...series.map(() => [])];
@@ -15,9 +46,10 @@ export function columns(list, series, seconds) {
       series.forEach((_, index) => table[index + 1].push(null));
     }
     table[0].push(point.t);
-    series.forEach((one, index) => table[index + 1].push(one.get(point) ?? null));
+    series.forEach((one, index) => table[index + 1].push(one.get(point) ?? undefined));
     before = point.t;
   }
+  for (const column of table.slice(1)) join(table[0], column);
   return table;
 }
 

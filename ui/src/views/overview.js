@@ -2,11 +2,12 @@
 // The first view: the figures that matter, where they come from, and what happened last.
 import { useComputed } from '@preact/signals';
 import { TimeChart } from '../charts.js';
-import { age, milliseconds, number, percent, ratio } from '../format.js';
+import { age, ago, DASH, milliseconds, number, percent, ratio } from '../format.js';
 import { html } from '../html.js';
 import { Card, Sparkline } from '../parts.js';
 import { Keys, kMemory, kShares, RankGrid } from '../rank_grid.js';
-import { latest, points, ranks, server } from '../store.js';
+import { newestWith } from '../series.js';
+import { points, ranks, server } from '../store.js';
 import { EventList } from './events.js';
 
 const kTiles = [
@@ -16,16 +17,21 @@ const kTiles = [
   { title: 'First token', unit: 'p50', get: point => point.ttft_ms?.p50, show: milliseconds, sub: point => `p99 ${milliseconds(point.ttft_ms?.p99)}` },
   { title: 'Between tokens', unit: 'p50', get: point => point.itl_ms?.p50, show: milliseconds, sub: point => `p99 ${milliseconds(point.itl_ms?.p99)}` },
   { title: 'KV cache', unit: 'used', get: point => point.kv_used, show: percent, sub: point => `cached ${percent(point.kv_cached)}, reused ${percent(point.kv_hit)}` },
-  { title: 'Imbalance', unit: 'worst layer', get: point => point.imbalance?.worst, show: ratio, sub: point => (point.imbalance ? `mean ${ratio(point.imbalance.mean)}` : 'no experts spread') },
+  { title: 'Imbalance', unit: 'worst layer', get: point => point.imbalance?.worst, show: ratio, sub: point => `mean ${ratio(point.imbalance.mean)}`, none: 'no experts spread' },
 ];
 
+const kTileSeconds = 60;  // what the line under a figure shows
+
+// The figure of the newest second that has it: in most seconds of a steady load no request gets its first token.
 function Tile({ tile }) {
-  const values = useComputed(() => points.value.slice(-60).map(point => tile.get(point) ?? null));
-  const point = latest.value;
+  const values = useComputed(() => points.value.slice(-kTileSeconds).map(point => tile.get(point) ?? null));
+  const newest = newestWith(points.value, tile.get, kTileSeconds);
+  const then = newest?.age >= 2 ? `, ${ago(newest.age)}` : '';
+  const none = !points.value.length ? 'no data yet' : tile.none ?? 'none in the last minute';
   return html`<div class="tile card">
     <h2>${tile.title}</h2>
-    <p class="figure"><b>${point ? tile.show(tile.get(point)) : '–'}</b><span>${tile.unit}</span></p>
-    <p class="sub">${point ? tile.sub(point) : 'no data yet'}</p>
+    <p class="figure"><b>${newest ? tile.show(tile.get(newest.point)) : DASH}</b><span>${tile.unit}</span></p>
+    <p class="sub">${newest ? tile.sub(newest.point) + then : none}</p>
     <${Sparkline} values=${values.value} />
   </div>`;
 }

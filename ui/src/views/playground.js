@@ -27,14 +27,20 @@ export function bodyOf({ system, temperature, top_p, max_tokens, seed }, history
   };
 }
 
+const kLeastMs = 20;  // a busy browser may read a whole answer at once: no speed can be told from that
+
+// After the first token, which came so many milliseconds ago.
+const tokensPerSecond = (tokens, ms) => (tokens > 1 && ms >= kLeastMs ? ((tokens - 1) * 1000) / ms : null);
+
 // Reads the answer's chunks into the last message, with the times that a user feels.
 async function readAnswer(response, begun) {
   let content = '';
   let first = null;
   let pieces = 0;
   const show = (more = {}) => {
-    const now = performance.now();
-    setLast({ content, timing: { ttft: first === null ? null : first - begun, tokens: more.tokens ?? pieces, rate: pieces > 1 ? (((more.tokens ?? pieces) - 1) * 1000) / (now - first) : null }, ...more.change });
+    const tokens = more.tokens ?? pieces;
+    const timing = first === null ? { ttft: null, tokens, rate: null } : { ttft: first - begun, tokens, rate: tokensPerSecond(tokens, performance.now() - first) };
+    setLast({ content, timing, ...more.change });
   };
   await readFrames(response, text => {
     if (text === '[DONE]') return;

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 
 #include "apps/command.h"
 #include "apps/report.h"
@@ -23,19 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kMostRows = 16;  // of the banner's table
-
-// One key a line; empty lines and those that begin with # do not count.
-std::vector<std::string> read_keys(const std::string& file) {
-  std::ifstream in(file);
-  if (!in) throw Error(ErrorKind::kInvalid, fmt::format("--api-key-file {}: cannot be read", file));
-  std::vector<std::string> keys;
-  for (std::string line; std::getline(in, line);) {
-    line.erase(line.find_last_not_of(" \t\r") + 1);
-    if (!line.empty() && line.front() != '#') keys.push_back(line);
-  }
-  if (keys.empty()) throw Error(ErrorKind::kInvalid, fmt::format("--api-key-file {}: holds no key", file));
-  return keys;
-}
 
 // Each connection takes a descriptor; the limit that a shell sets is often 1024.
 void raise_descriptor_limit(int64_t wanted) {
@@ -105,10 +91,11 @@ class Serve : public Command {
   void declare_access(CLI::App& app) {
     app.add_option("--api-key", settings_.api_keys, "key that clients must send; may be repeated")
         ->allow_extra_args(false);
-    app.add_option("--api-key-file", key_file_, "file of such keys, one a line");
+    app.add_option("--api-key-file", settings_.api_key_file, "file of such keys, one a line; SIGHUP reads it again");
     app.add_option("--admin-key", settings_.admin_key,
                    "key for the routes that control the server; else an API key does");
-    app.add_option("--tls-cert", settings_.http.tls_cert, "certificate chain, PEM; with --tls-key");
+    app.add_option("--tls-cert", settings_.http.tls_cert,
+                   "certificate chain, PEM; with --tls-key; SIGHUP reads both again");
     app.add_option("--tls-key", settings_.http.tls_key, "its key, PEM");
     app.add_option("--allowed-origin", settings_.allowed_origin,
                    "origin of web pages that may ask, or *; else none but the server's own");
@@ -139,8 +126,6 @@ class Serve : public Command {
   }
 
   void prepare(const EngineConfig& config) {
-    if (!key_file_.empty())
-      for (std::string& key : read_keys(key_file_)) settings_.api_keys.push_back(std::move(key));
     if (settings_.http.tls_cert.empty() != settings_.http.tls_key.empty())
       throw Error(ErrorKind::kInvalid, "--tls-cert and --tls-key go together; give both or neither");
     if (!fs::is_directory(model_))
@@ -156,10 +141,12 @@ class Serve : public Command {
     settings_.effective = effective(config);
   }
 
+  bool needs_key() const { return !settings_.api_keys.empty() || !settings_.api_key_file.empty(); }
+
   void warn_if_open() const {
     const std::string& host = settings_.http.host;
     const bool local = host.starts_with("127.") || host == "localhost" || host == "::1";
-    if (local || !settings_.api_keys.empty()) return;
+    if (local || needs_key()) return;
     say("warning: " + host +
         " can be reached from other machines, and no --api-key is set: anybody may use this server");
   }
@@ -190,7 +177,10 @@ class Serve : public Command {
       const std::string given =
           option->count() == 0 ? option->get_default_str() : fmt::format("{}", fmt::join(option->results(), ","));
       const Json value = Json::parse(given, nullptr, false);
-      const Json shown = secret ? Json(option->count() > 0 ? "(set)" : "") : value.is_number() ? value : Json(given);
+      const bool is_switch = option->get_expected_min() == 0;
+      Json shown = value.is_number() ? value : Json(given);
+      if (is_switch) shown = option->count() > 0;
+      if (secret) shown = option->count() > 0 ? "(set)" : "";
       list.push_back({"--" + name, shown, option->count() > 0 ? "--" + name : "default", option->get_description()});
     }
     return list;
@@ -204,26 +194,30 @@ class Serve : public Command {
     if (const auto engine = host.engine()) print_ready(*engine);
   }
 
+  static void print_memory(const Engine& engine) {
+    const auto bytes = [](int64_t value) { return format_bytes(static_cast<double>(value)); };
+    const std::vector<int64_t> held = engine.peak_bytes();  // nothing was given back since the start
+    int64_t all_planned = 0, all_held = 0;
+    int row = 0;
+    say("rank  dp pp cp tp   weights      KV cache     one step     planned      held");
+    for (const RankFacts& rank : engine_facts(engine).ranks) {
+      const int64_t planned = rank.weight_bytes + rank.kv_bytes + rank.activation_bytes;
+      if (row < kMostRows)
+        say(fmt::format("{:>4}  {:>2} {:>2} {:>2} {:>2}   {:<12} {:<12} {:<12} {:<12} {}", row, rank.at.dp, rank.at.pp,
+                        rank.at.cp, rank.at.tp, bytes(rank.weight_bytes), bytes(rank.kv_bytes),
+                        bytes(rank.activation_bytes), bytes(planned), bytes(held[row])));
+      all_planned += planned;
+      all_held += held[row++];
+    }
+    say(fmt::format("memory   {} planned in {} ranks, {} held until the first step; the process has {} resident",
+                    bytes(all_planned), row, bytes(all_held), bytes(read_process_stats().resident_bytes)));
+  }
+
   void print_ready(const Engine& engine) const {
     const EngineInfo& info = engine.info();
     const GridSizes& sizes = engine.mesh().sizes();
-    int64_t planned = 0;
-    int row = 0;
-    const auto bytes = [](int64_t value) { return format_bytes(static_cast<double>(value)); };
-    say("rank  dp pp cp tp   weights      KV cache     one step     together");
-    for (const RankFacts& rank : engine_facts(engine).ranks) {
-      const int64_t all = rank.weight_bytes + rank.kv_bytes + rank.activation_bytes;
-      planned += all;
-      if (row < kMostRows)
-        say(fmt::format("{:>4}  {:>2} {:>2} {:>2} {:>2}   {:<12} {:<12} {:<12} {}", row, rank.at.dp, rank.at.pp,
-                        rank.at.cp, rank.at.tp, bytes(rank.weight_bytes), bytes(rank.kv_bytes),
-                        bytes(rank.activation_bytes), bytes(all)));
-      ++row;
-    }
-    say(fmt::format("planned  {} in {} ranks; the process holds {} now", bytes(planned), row,
-                    bytes(read_process_stats().resident_bytes)));
+    print_memory(engine);
     const double tokens = static_cast<double>(info.kv.tokens) * sizes.attention_data * sizes.data;
-
     say(fmt::format("KV cache {} tokens: {:.1f} requests of {} tokens at once", static_cast<int64_t>(tokens),
                     tokens / static_cast<double>(info.max_seq_len), info.max_seq_len));
     for (const Setting& setting : settings_.effective)
@@ -232,15 +226,14 @@ class Serve : public Command {
     say(fmt::format("ready    in {:.1f} s: {}   dashboard {}/   metrics {}/metrics",
                     std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(), url_, url_,
                     url_));
-    say(
-        fmt::format("try      curl {}{}/v1/chat/completions -H 'content-type: application/json'{} -d "
-                    "'{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}],\"max_tokens\":32}}'",
-                    settings_.http.tls_cert.empty() ? "" : "-k ", url_,
-                    settings_.api_keys.empty() ? "" : " -H \"authorization: Bearer $KEY\""));
+    say(fmt::format(
+        "try      curl {}{}/v1/chat/completions -H 'content-type: application/json'{} -d "
+        "'{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}],\"max_tokens\":32}}'",
+        settings_.http.tls_cert.empty() ? "" : "-k ", url_, !needs_key() ? "" : " -H \"authorization: Bearer $KEY\""));
   }
 
   CLI::App* app_ = nullptr;
-  std::string model_, key_file_, url_;
+  std::string model_, url_;
   ServerSettings settings_;
   std::vector<std::string> faults_;
   bool print_config_ = false;

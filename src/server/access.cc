@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/access.h"
 
+#include <fmt/format.h>
+
+#include <fstream>
 #include <utility>
 
+#include "base/error.h"
 #include "server/errors.h"
 
 namespace shoal {
@@ -42,6 +46,18 @@ std::optional<HttpReply> AccessKeys::refusal(const HttpRequest& request, Access 
   ApiError error(401, "invalid_api_key", key.empty() ? "an API key is needed" : "the API key is wrong");
   error.hint = "send the header Authorization: Bearer KEY";
   return error_reply(error, request.id);
+}
+
+std::vector<std::string> read_key_file(const std::string& file) {
+  std::ifstream in(file);
+  if (!in) throw Error(ErrorKind::kInvalid, fmt::format("--api-key-file {}: cannot be read", file));
+  std::vector<std::string> keys;
+  for (std::string line; std::getline(in, line);) {
+    line.erase(line.find_last_not_of(" \t\r") + 1);
+    if (!line.empty() && line.front() != '#') keys.push_back(line);
+  }
+  if (keys.empty()) throw Error(ErrorKind::kInvalid, fmt::format("--api-key-file {}: holds no key", file));
+  return keys;
 }
 
 bool same_key(std::string_view a, std::string_view b) {

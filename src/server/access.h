@@ -24,6 +24,9 @@ class AccessKeys {
   std::string admin_key_;
 };
 
+// One key a line; empty lines and those that begin with # do not count. Error if there is none.
+std::vector<std::string> read_key_file(const std::string& file);
+
 // Takes a time that depends on the lengths only.
 bool same_key(std::string_view a, std::string_view b);
 

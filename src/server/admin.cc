@@ -3,10 +3,10 @@
 
 #include <fmt/format.h>
 
+#include "base/version.h"
 #include "server/errors.h"
 #include "server/health.h"
 #include "server/status.h"
-#include "server/version.h"
 
 namespace shoal {
 
@@ -77,7 +77,7 @@ Json AdminRoutes::dump_recording() {
 
 Json AdminRoutes::server_info() const {
   const HostStatus status = host_.status();
-  Json info = {{"version", kServerVersion}, {"model", model_name_}, {"state", host_state_name(status.state)}};
+  Json info = {{"version", kVersion}, {"model", model_name_}, {"state", host_state_name(status.state)}};
   if (const auto engine = host_.engine()) {
     const EngineInfo& engine_info = engine->info();
     info["layout"] = layout_text(engine->mesh().sizes(), engine->spec().has_moe());

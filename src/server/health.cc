@@ -3,8 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "base/version.h"
 #include "server/errors.h"
-#include "server/version.h"
 
 namespace shoal {
 namespace {
@@ -73,9 +73,7 @@ void add_health_routes(RouteTable& routes, const EngineHost& host) {
   routes.get("/health/ready", Access::kPublic, is_ready);
   routes.get("/health", Access::kPublic, is_ready);
   routes.get("/v1/health", Access::kPublic, is_ready);
-  routes.get("/version", Access::kApi, answer([](const HttpRequest&) {
-               return json_reply({{"version", kServerVersion}});
-             }));
+  routes.get("/version", Access::kApi, answer([](const HttpRequest&) { return json_reply({{"version", kVersion}}); }));
 }
 
 }  // namespace shoal

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/metrics.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 
 namespace shoal {
@@ -16,6 +18,8 @@ const std::vector<double> kRequestSeconds{0.3,  0.5,  0.8,  1.0,  1.5,   2.0,   
                                           30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0};
 const std::vector<double> kChoices{1, 2, 5, 10, 20};
 const std::vector<double> kHttpSeconds{0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0};
+
+constexpr std::array<std::string_view, 7> kMethods{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
 
 // 1, 2, 5, 10, ...
 std::vector<double> token_counts() {
@@ -93,9 +97,11 @@ void ServerMetrics::refused(std::string_view reason) {
 }
 
 void ServerMetrics::http_request(std::string_view method, std::string_view route, int status, double elapsed) {
+  const bool known = std::find(kMethods.begin(), kMethods.end(), method) != kMethods.end();
+  const std::string shown_method(known ? method : "other"), shown_route(route.empty() ? "none" : route);
   const std::lock_guard lock(mutex_);
-  ++http_[{std::string(method), std::string(route), status}];
-  auto& distribution = http_seconds_[{std::string(method), std::string(route)}];
+  ++http_[{shown_method, shown_route, status}];
+  auto& distribution = http_seconds_[{shown_method, shown_route}];
   if (!distribution) distribution = std::make_unique<Distribution>(kHttpSeconds);
   distribution->add(elapsed);
 }

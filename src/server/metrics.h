@@ -45,7 +45,8 @@ class ServerMetrics {
   void accepted(int64_t choices, int64_t max_tokens);
   // A request was turned away before it reached the engine. `reason`: a short word, one of a few: queue_full, draining, loading, rank_lost.
   void refused(std::string_view reason);
-  // An answer was sent to its end (a stream's is its last frame). `route`: the pattern, such as "/v1/requests/{id}", never the path.
+  // An answer was sent to its end (a stream's is its last frame). `route`: the pattern, such as "/v1/requests/{id}", never the path; empty
+  // for a path that there is not. Series are bounded whatever clients send: those count as "none", methods that nothing answers as "other".
   void http_request(std::string_view method, std::string_view route, int status, double seconds);
 
   // Requests that have not begun to run.

@@ -118,6 +118,17 @@ TEST(ServerMetrics, RefusalsAndAnswersAreCountedByTheirKind) {
   EXPECT_EQ(metrics.requests().choices.sum(), 3);
 }
 
+TEST(ServerMetrics, WhatClientsMakeUpBecomesNoSeries) {
+  ServerMetrics metrics;
+  for (int i = 0; i < 50; ++i) {
+    metrics.http_request("BREW" + std::to_string(i), "", 404, 0.001);
+    metrics.http_request("GET", "", 404, 0.001);
+  }
+  EXPECT_EQ(metrics.counts().http.size(), 2u);
+  EXPECT_EQ(metrics.counts().http.at({"other", "none", 404}), 50);
+  EXPECT_EQ(metrics.counts().http.at({"GET", "none", 404}), 50);
+}
+
 TEST(ServerMetrics, ManyThreadsLoseNothing) {
   ServerMetrics metrics;
   std::vector<std::thread> threads;

@@ -3,7 +3,8 @@
 
 #include <fmt/format.h>
 
-#include "server/access.h"
+#include "base/error.h"
+#include "base/version.h"
 #include "server/dashboard.h"
 #include "server/errors.h"
 #include "server/health.h"
@@ -24,7 +25,7 @@ ApiError shutting_down() {
 }  // namespace
 
 Server::Server(ServerSettings settings, EngineFactory factory)
-    : settings_(std::move(settings)), log_(settings_.log_json) {
+    : settings_(std::move(settings)), log_(settings_.log_json), access_(read_access()) {
   host_ = std::make_unique<EngineHost>(
       [this, factory = std::move(factory)](const EngineHooks& hooks) { return make_engine(factory, hooks); },
       settings_.host,
@@ -36,7 +37,7 @@ Server::Server(ServerSettings settings, EngineFactory factory)
       });
   monitor_ = std::make_unique<Monitor>(*host_, metrics_,
                                        MonitorSettings{.model = settings_.api.model_names.front(),
-                                                       .version = kServerVersion,
+                                                       .version = kVersion,
                                                        .stall_seconds = settings_.host.stall_seconds});
   host_->listen([this](const HostStatus& status) { note_change(status); });
   api_ = std::make_unique<Api>(*host_, metrics_, settings_.api);
@@ -71,10 +72,9 @@ RouteTable Server::routes() {
 
 HttpHooks Server::hooks() {
   HttpHooks hooks;
-  hooks.authorize = [keys = AccessKeys(settings_.api_keys, settings_.admin_key)](
-                        const HttpRequest& request, Access access) { return keys.refusal(request, access); };
+  hooks.authorize = [this](const HttpRequest& request, Access access) { return access_.refusal(request, access); };
   hooks.add_headers = [origin = settings_.allowed_origin](const HttpRequest&, Headers& headers) {
-    headers.set("server", std::string("shoal/") + kServerVersion);
+    headers.set("server", std::string("shoal/") + kVersion);
     if (origin.empty()) return;
     headers.set("access-control-allow-origin", origin);
     headers.set("access-control-allow-headers", "authorization, content-type, x-request-id");
@@ -82,8 +82,7 @@ HttpHooks Server::hooks() {
     headers.set("access-control-expose-headers", "x-request-id, x-ignored-fields, retry-after");
   };
   hooks.served = [this](const Served& served) {
-    metrics_.http_request(served.request.method, served.route.empty() ? "none" : served.route, served.status,
-                          served.seconds);
+    metrics_.http_request(served.request.method, served.route, served.status, served.seconds);
     if (!settings_.log_requests) return;
     log_.info("served", {{"request_id", served.request.id},
                          {"status", served.status},
@@ -94,6 +93,25 @@ HttpHooks Server::hooks() {
                          {"remote", served.request.remote}});
   };
   return hooks;
+}
+
+AccessKeys Server::read_access() const {
+  std::vector<std::string> keys = settings_.api_keys;
+  if (!settings_.api_key_file.empty())
+    for (std::string& key : read_key_file(settings_.api_key_file)) keys.push_back(std::move(key));
+  return {std::move(keys), settings_.admin_key};
+}
+
+// All of it or nothing. Requests that run, and connections that are open, go on.
+void Server::reload() {
+  try {
+    AccessKeys access = read_access();
+    http_->reload_tls();
+    access_ = std::move(access);
+    log_.info("reloaded", {{"api_key_file", settings_.api_key_file}, {"tls_cert", settings_.http.tls_cert}});
+  } catch (const Error& error) {
+    log_.warn("not reloaded", {{"cause", error.what()}, {"in_use", "what was loaded before"}});
+  }
 }
 
 // Once for each state and each stall.
@@ -110,6 +128,8 @@ void Server::note_change(const HostStatus& status) {
 
 void Server::run() {
   http_->on_signal([this](int times) { on_signal(times); });
+  const bool can_reload = !settings_.api_key_file.empty() || !settings_.http.tls_cert.empty();
+  if (can_reload) http_->on_hangup([this] { reload(); });
   monitor_->start();
   host_->start();
   http_->run();

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "server/access.h"
 #include "server/admin.h"
 #include "server/api/api.h"
 #include "server/engine_host.h"
@@ -17,7 +18,6 @@
 #include "server/metrics.h"
 #include "server/monitor.h"
 #include "server/server_log.h"
-#include "server/version.h"
 
 namespace shoal {
 
@@ -25,7 +25,8 @@ struct ServerSettings {
   HttpSettings http;
   HostSettings host;
   ApiSettings api;
-  std::vector<std::string> api_keys;  // empty: anybody
+  std::vector<std::string> api_keys;  // none, and no file of them: anybody
+  std::string api_key_file;           // more of them, read again at SIGHUP
   std::string admin_key;              // empty: who has an API key
   std::string allowed_origin;         // CORS; empty: none
   std::vector<Setting> effective;     // for GET /v1/config
@@ -55,12 +56,15 @@ class Server {
   std::unique_ptr<Engine> make_engine(const EngineFactory& factory, EngineHooks hooks);
   RouteTable routes();
   HttpHooks hooks();
+  AccessKeys read_access() const;
+  void reload();
   void note_change(const HostStatus& status);
   void on_signal(int times);
   void finish_draining();
 
   const ServerSettings settings_;
   ServerLog log_;
+  AccessKeys access_;  // the I/O thread's
   ServerMetrics metrics_;
   std::unique_ptr<EngineHost> host_;
   std::unique_ptr<Monitor> monitor_;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the server conducts itself: keys, TLS, loading, full queues, draining, ranks that fail or stall.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
 import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 
-import { Server, frames, kFourRanks, sleep } from './support.mjs';
+import { Server, frames, kFourRanks, program, root, sleep } from './support.mjs';
 
 const chat = { messages: [{ role: 'user', content: 'Hello' }], max_tokens: 4 };
 const long = { ...chat, max_tokens: 1500, ignore_eos: true, stream: true };
@@ -38,31 +38,96 @@ withServer('nothing but health answers without the key', ['--api-key', 'secret',
   assert.equal((await server.post('/flush_cache', {}, { authorization: 'Bearer root' })).status, 200);
 });
 
-test('TLS', async () => {
-  const folder = mkdtempSync(path.join(os.tmpdir(), 'shoal-tls-'));
-  const [key, cert] = [path.join(folder, 'key.pem'), path.join(folder, 'cert.pem')];
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', key, '-out', cert, '-days', '2', '-subj', '/CN=localhost'], { stdio: 'ignore' });
-  const server = await Server.start([...kFourRanks, '--tls-cert', cert, '--tls-key', key], { ready: false, scheme: 'https' });
-  const ask = (route, body) => new Promise((resolve, reject) => {
-    const request = https.request(server.url + route, { method: body ? 'POST' : 'GET', rejectUnauthorized: false }, (answer) => {
-      let text = '';
-      answer.on('data', (data) => { text += data; });
-      answer.on('end', () => resolve({ status: answer.statusCode, text }));
-    });
-    request.on('error', reject);
-    request.end(body);
+function certify(folder, name) {
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', path.join(folder, 'key.pem'), '-out', path.join(folder, 'cert.pem'),
+    '-days', '2', '-subj', `/CN=${name}`], { stdio: 'ignore' });
+}
+
+// Each on a connection of its own, so that each sees the certificate of now.
+const askTls = (url, body, headers = {}) => new Promise((resolve, reject) => {
+  let name;
+  const request = https.request(url, { method: body ? 'POST' : 'GET', headers, rejectUnauthorized: false, agent: false }, (answer) => {
+    let text = '';
+    name = answer.socket.getPeerCertificate().subject.CN;
+    answer.on('data', (data) => { text += data; });
+    answer.on('end', () => resolve({ status: answer.statusCode, text, name }));
   });
+  request.on('error', reject);
+  request.end(body);
+});
+
+async function withTls(flags, run) {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'shoal-tls-'));
+  certify(folder, 'localhost');
+  const server = await Server.start([...kFourRanks, '--tls-cert', path.join(folder, 'cert.pem'), '--tls-key', path.join(folder, 'key.pem'), ...flags(folder)],
+    { ready: false, scheme: 'https' });
   try {
-    while ((await ask('/health')).status !== 200) await sleep(50);
-    const answer = await ask('/v1/chat/completions', JSON.stringify({ ...chat, stream: true }));
-    assert.equal(answer.status, 200);
-    assert.ok(answer.text.endsWith('data: [DONE]\n\n'));
-    await server.raw('GET /health HTTP/1.1\r\n\r\n', 2);  // plain text to a TLS port
-    assert.equal((await ask('/health')).status, 200);
+    while ((await askTls(`${server.url}/health`)).status !== 200) await sleep(50);
+    await run(server, folder);
   } finally {
     await server.stop();
     rmSync(folder, { recursive: true });
   }
+}
+
+test('TLS', () => withTls(() => [], async (server) => {
+  const answer = await askTls(`${server.url}/v1/chat/completions`, JSON.stringify({ ...chat, stream: true }));
+  assert.equal(answer.status, 200);
+  assert.ok(answer.text.endsWith('data: [DONE]\n\n'));
+  await server.raw('GET /health HTTP/1.1\r\n\r\n', 2);  // plain text to a TLS port
+  assert.equal((await askTls(`${server.url}/health`)).status, 200);
+}));
+
+test('bench serve over TLS trusts whom the machine trusts, or anybody if told so', () => withTls(() => [], async (server, folder) => {
+  const bench = (host, flags, env) => spawnSync(program, ['bench', 'serve', '--base-url', `https://${host}:${server.port}`, '--num-prompts', '3',
+    '--random-input-len', '8', '--random-output-len', '4', '--quiet', ...flags], { cwd: root, encoding: 'utf8', env: { PATH: process.env.PATH, ...env } });
+  const trusted = { SSL_CERT_FILE: path.join(folder, 'cert.pem') };
+  for (const outcome of [bench('localhost', [], trusted), bench('127.0.0.1', ['--insecure'], {})]) {
+    assert.equal(outcome.status, 0, outcome.stderr);
+    assert.match(outcome.stdout, /Successful requests: +3\n/);
+  }
+  for (const outcome of [bench('localhost', [], {}), bench('127.0.0.1', [], trusted)]) {
+    assert.equal(outcome.status, 1);
+    assert.match(outcome.stderr, /certificate is not trusted.*--insecure/);
+  }
+}));
+
+test('SIGHUP brings new keys and a new certificate, and unfit files change nothing', () => {
+  const keyFile = (folder) => path.join(folder, 'keys');
+  const flags = (folder) => {
+    writeFileSync(keyFile(folder), '# two of them\none\n\ntwo \n');
+    return ['--api-key-file', keyFile(folder)];
+  };
+  return withTls(flags, async (server, folder) => {
+    const status = async (key) => (await askTls(`${server.url}/v1/models`, undefined, { authorization: `Bearer ${key}` })).status;
+    const all = () => Promise.all(['one', 'two', 'three'].map(status));
+    const hangUp = async (pattern) => {
+      const begin = server.log.length;
+      server.process.kill('SIGHUP');
+      await server.logged(new RegExp(`[^]{${begin}}[^]*${pattern}`));
+    };
+    assert.deepEqual(await all(), [200, 200, 401]);
+    const going = askTls(`${server.url}/v1/chat/completions`, JSON.stringify({ ...long, max_tokens: 200 }), { authorization: 'Bearer one' });
+    await sleep(100);
+
+    writeFileSync(keyFile(folder), 'three\n');
+    certify(folder, 'second');
+    await hangUp('reloaded');
+    assert.deepEqual(await all(), [401, 401, 200]);
+    assert.equal((await askTls(`${server.url}/health`)).name, 'second');
+    const { status: code, text } = await going;
+    assert.equal(code, 200);
+    assert.ok(text.endsWith('data: [DONE]\n\n'), 'what was running went on');
+
+    writeFileSync(keyFile(folder), '# none\n');
+    certify(folder, 'third');
+    await hangUp('not reloaded.*holds no key');
+    writeFileSync(keyFile(folder), 'four\n');
+    writeFileSync(path.join(folder, 'key.pem'), 'no key');
+    await hangUp('not reloaded.*tls-key');
+    assert.deepEqual(await all(), [401, 401, 200]);
+    assert.equal((await askTls(`${server.url}/health`)).name, 'second');
+  });
 });
 
 withServer('while the model is loaded, the port answers', [], async (server) => {

@@ -11,9 +11,9 @@
 
 #include "base/error.h"
 #include "base/json_file.h"
+#include "base/version.h"
 #include "server/health.h"
 #include "server/status.h"
-#include "server/version.h"
 
 namespace shoal {
 namespace {
@@ -184,7 +184,7 @@ void Api::settle_tokens(const Engine& engine, Generation& request) const {
 }
 
 std::string Api::fingerprint(const Engine& engine) const {
-  return fmt::format("shoal-{}-{}-{}", kServerVersion, layout_text(engine.mesh().sizes(), engine.spec().has_moe()),
+  return fmt::format("shoal-{}-{}-{}", kVersion, layout_text(engine.mesh().sizes(), engine.spec().has_moe()),
                      model_hash_);
 }
 

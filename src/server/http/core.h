@@ -34,6 +34,8 @@ class HttpServer::Core : public std::enable_shared_from_this<HttpServer::Core> {
   void post_worker(std::function<void()> job);
   void every(std::chrono::milliseconds interval, const std::function<void()>& job);
   void on_signal(std::function<void(int times)> listener);
+  void on_hangup(std::function<void()> listener);
+  void reload_tls();
   uint16_t port() const { return port_; }
 
   void forget(const std::shared_ptr<Connection>& connection);
@@ -51,15 +53,17 @@ class HttpServer::Core : public std::enable_shared_from_this<HttpServer::Core> {
   void accept();
   void accepted(tcp::socket socket);
   void wait_for_signal();
+  void wait_for_hangup();
   void close_all();
 
-  std::unique_ptr<Tls> tls_;
+  std::unique_ptr<Tls> tls_;                           // null: plain HTTP
   std::mutex mutex_;                                   // for io_ as posted to from outside
   std::unique_ptr<boost::asio::io_context> io_;        // null after the end
   std::unique_ptr<boost::asio::thread_pool> workers_;  // null after the end
   std::unique_ptr<tcp::acceptor> acceptor_;
-  std::unique_ptr<boost::asio::signal_set> signals_;
+  std::unique_ptr<boost::asio::signal_set> signals_, hangups_;
   std::function<void(int)> signal_listener_;
+  std::function<void()> hangup_listener_;
   int signals_seen_ = 0;
   uint16_t port_ = 0;
   std::set<std::shared_ptr<Connection>> open_;

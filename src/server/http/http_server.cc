@@ -55,23 +55,28 @@ HttpServer::Core::Core(HttpSettings wanted, RouteTable table, HttpHooks calls)
       hooks(std::move(calls)),
       io_(std::make_unique<asio::io_context>(1)),
       workers_(std::make_unique<asio::thread_pool>(static_cast<size_t>(settings.workers))) {
-  if (!settings.tls_cert.empty()) {
-    tls_ = std::make_unique<Tls>();
-    tls_->context.set_options(asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1);
-    error_code error;
-    tls_->context.use_certificate_chain_file(settings.tls_cert, error);
-    if (error)
-      throw Error(ErrorKind::kInvalid, fmt::format("--tls-cert {}: {}; it must be a PEM file of certificates",
-                                                   settings.tls_cert, error.message()));
-    tls_->context.use_private_key_file(settings.tls_key, asio::ssl::context::pem, error);
-    if (error)
-      throw Error(ErrorKind::kInvalid, fmt::format("--tls-key {}: {}; it must be the PEM file of the certificate's key",
-                                                   settings.tls_key, error.message()));
-  }
+  reload_tls();
   bind();
 }
 
 HttpServer::Core::~Core() = default;
+
+// Connections hold on to the context that they began with.
+void HttpServer::Core::reload_tls() {
+  if (settings.tls_cert.empty()) return;
+  auto tls = std::make_unique<Tls>();
+  tls->context.set_options(asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1);
+  error_code error;
+  tls->context.use_certificate_chain_file(settings.tls_cert, error);
+  if (error)
+    throw Error(ErrorKind::kInvalid, fmt::format("--tls-cert {}: {}; it must be a PEM file of certificates",
+                                                 settings.tls_cert, error.message()));
+  tls->context.use_private_key_file(settings.tls_key, asio::ssl::context::pem, error);
+  if (error)
+    throw Error(ErrorKind::kInvalid, fmt::format("--tls-key {}: {}; it must be the PEM file of the certificate's key",
+                                                 settings.tls_key, error.message()));
+  tls_ = std::move(tls);
+}
 
 void HttpServer::Core::bind() {
   const std::string where = fmt::format("{}:{}", settings.host, settings.port);
@@ -137,6 +142,20 @@ void HttpServer::Core::on_signal(std::function<void(int)> listener) {
   wait_for_signal();
 }
 
+void HttpServer::Core::wait_for_hangup() {
+  hangups_->async_wait([this](const error_code& error, int) {
+    if (error) return;
+    hangup_listener_();
+    wait_for_hangup();
+  });
+}
+
+void HttpServer::Core::on_hangup(std::function<void()> listener) {
+  hangup_listener_ = std::move(listener);
+  hangups_ = std::make_unique<asio::signal_set>(*io_, SIGHUP);
+  wait_for_hangup();
+}
+
 void HttpServer::Core::every(std::chrono::milliseconds interval, const std::function<void()>& job) {
   tick_every(std::make_shared<asio::steady_timer>(*io_), interval, job);
 }
@@ -156,6 +175,7 @@ void HttpServer::Core::close_all() {
   workers_->join();
   acceptor_.reset();
   signals_.reset();
+  hangups_.reset();
   std::unique_ptr<asio::io_context> io;
   {
     const std::lock_guard lock(mutex_);
@@ -194,6 +214,8 @@ void HttpServer::every(std::chrono::milliseconds interval, const std::function<v
   core_->every(interval, job);
 }
 void HttpServer::on_signal(std::function<void(int)> listener) { core_->on_signal(std::move(listener)); }
+void HttpServer::on_hangup(std::function<void()> listener) { core_->on_hangup(std::move(listener)); }
+void HttpServer::reload_tls() { core_->reload_tls(); }
 int64_t HttpServer::connections() const { return core_->connections; }
 
 }  // namespace shoal

@@ -71,6 +71,10 @@ class HttpServer {
   void every(std::chrono::milliseconds interval, const std::function<void()>& job);
   // Before run(): on the I/O thread when the process gets SIGINT or SIGTERM, with how often it has by now.
   void on_signal(std::function<void(int times)> listener);
+  // Before run(): on the I/O thread when the process gets SIGHUP, of which it no longer dies.
+  void on_hangup(std::function<void()> listener);
+  // On the I/O thread: connections from now on use what the certificate's files hold now. Throws Error, and changes nothing, if that is unfit.
+  void reload_tls();
   int64_t connections() const;
 
   class Core;  // for connection.h

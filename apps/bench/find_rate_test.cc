@@ -49,8 +49,11 @@ TEST(ParseBaseUrl, FormsAndMistakes) {
   EXPECT_EQ(parse_base_url("http://[::1]:9/v").host, "::1");
   EXPECT_EQ(parse_base_url("http://[::1]:9/v").path, "/v");
   EXPECT_EQ(parse_base_url("http://example.com").port, "80");
-  for (const char* text :
-       {"", "localhost:8000", "https://x", "http://", "http://:80", "http://x:0", "http://x:99999", "http://x:8a"})
+  EXPECT_FALSE(plain.tls);
+  EXPECT_EQ(parse_base_url("https://example.com/v").port, "443");
+  EXPECT_TRUE(parse_base_url("https://example.com:8443").tls);
+  for (const char* text : {"", "localhost:8000", "ftp://x", "https://", "http://", "http://:80", "http://x:0",
+                           "http://x:99999", "http://x:8a"})
     EXPECT_THROW(parse_base_url(text), Error) << text;
 }
 

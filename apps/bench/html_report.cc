@@ -25,7 +25,12 @@ h1{font-size:22px}h2{font-size:18px;margin-top:32px;border-bottom:1px solid var(
 table{border-collapse:collapse;margin:8px 0}td,th{padding:3px 14px 3px 0;text-align:right;border-bottom:1px solid var(--faint);font-variant-numeric:tabular-nums}
 td:first-child,th:first-child{text-align:left}.scroll{overflow-x:auto}.warn{color:var(--c3)}.soft{color:var(--soft)}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(400px,1fr));gap:8px}svg{width:100%;height:auto}
-.grid{stroke:var(--faint)}.tick,.key{font-size:11px;fill:var(--soft)}.title{font-size:12px;fill:var(--ink);font-weight:600}
+.grid{stroke:var(--faint)}.tick,.key{font-size:11px;fill:var(--soft)}.title{font-size:12px;fill:var(--ink);font-weight:600}.unit{fill:var(--soft);font-weight:400}
+.tiles,.figures{display:grid;margin:12px 0;padding:0}.tiles{grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:12px}
+.tiles div{border:1px solid var(--faint);border-radius:8px;padding:8px 12px}.tiles dt{color:var(--soft);font-size:13px}
+.tiles dd{margin:0;font-size:21px;font-weight:600;font-variant-numeric:tabular-nums}
+.figures{grid-template-columns:repeat(auto-fill,minmax(290px,1fr));gap:0 32px}.figures div{display:flex;justify-content:space-between;gap:12px;border-bottom:1px solid var(--faint);padding:3px 0}
+.figures dt{color:var(--soft)}.figures dd{margin:0;text-align:right;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 .line{fill:none;stroke-width:1.8}.line.c0{stroke:var(--c0)}.line.c1{stroke:var(--c1)}.line.c2{stroke:var(--c2)}.line.c3{stroke:var(--c3)}
 rect.c0,.key.c0{fill:var(--c0)}rect.c1,.key.c1{fill:var(--c1)}rect.c2,.key.c2{fill:var(--c2)}rect.c3,.key.c3{fill:var(--c3)}rect.c4,.key.c4{fill:var(--c4)}
 .bar{display:flex;width:360px;height:14px}.bar i{display:block}.bar .c0{background:var(--c0)}.bar .c1{background:var(--c1)}.bar .c2{background:var(--c2)}.bar .c4{background:var(--c4)}
@@ -37,14 +42,33 @@ std::string number_text(const Json& value) {
   return value.is_null() ? "" : escape_html(value.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
-// Every scalar of an object, a row each.
+// Every scalar of an object that is known.
 std::string object_table(const Json& object) {
   std::string rows;
   for (const auto& [key, value] : object.items()) {
-    if (value.is_structured()) continue;
-    rows += fmt::format("<tr><td>{}<td>{}</tr>", escape_html(key), number_text(value));
+    if (value.is_structured() || value.is_null()) continue;
+    rows += fmt::format("<div><dt>{}</dt><dd>{}</dd></div>", escape_html(key), number_text(value));
   }
-  return rows.empty() ? "" : "<div class=scroll><table>" + rows + "</table></div>";
+  return rows.empty() ? "" : "<dl class=figures>" + rows + "</dl>";
+}
+
+// What one looks for first: the figures that reports of both kinds have, under their names.
+std::string tiles(const Json& report, const RunSamples& samples) {
+  const auto figure = [&](const char* serve_key, const char* engine_key) -> std::string {
+    const Json performance = report.value("performance", Json::object());
+    const Json value = report.contains(serve_key) ? report[serve_key] : performance.value(engine_key, Json());
+    return value.is_number() ? fmt::format("{:.2f}", value.get<double>()) : "";
+  };
+  const std::pair<const char*, std::string> list[] = {
+      {"requests completed", std::to_string(samples.completed)},
+      {"failed", std::to_string(samples.failed)},
+      {"requests/s", figure("request_throughput", "request_throughput_req_s")},
+      {"output tokens/s", figure("output_throughput", "system_output_throughput_tok_s")},
+      {"all tokens/s", figure("total_token_throughput", "system_total_throughput_tok_s")},
+  };
+  std::string html;
+  for (const auto& [name, value] : list) html += fmt::format("<div><dt>{}</dt><dd>{}</dd></div>", name, value);
+  return "<dl class=tiles>" + html + "</dl>";
 }
 
 std::string sample_row(const char* name, const Sample& sample) {
@@ -181,8 +205,8 @@ std::string sections(const Json& report) {
 
 std::string run_section(const HtmlRun& run) {
   const RunSamples samples = samples_of(run.records);
-  return "<h2>" + escape_html(run.title) + "</h2>" + warnings_list(run.report) + latency_table(samples) +
-         "<div class=plots>" + distribution("time to first token", samples.ttft) +
+  return "<h2>" + escape_html(run.title) + "</h2>" + warnings_list(run.report) + tiles(run.report, samples) +
+         latency_table(samples) + "<div class=plots>" + distribution("time to first token", samples.ttft) +
          distribution("time per output token", samples.tpot) + distribution("inter-token latency", samples.itl) +
          distribution("end-to-end latency", samples.latency) + throughput_chart(run) + load_charts(run) + "</div>" +
          timeline(run) + sections(run.report);

@@ -9,12 +9,14 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
 #include <limits>
+#include <optional>
 
 #include "base/error.h"
 #include "base/json_file.h"
@@ -34,9 +36,14 @@ Clock::duration duration_of(double seconds) {
   return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
 }
 
+using PlainStream = beast::tcp_stream;
+using TlsStream = asio::ssl::stream<beast::tcp_stream>;
+
 struct Connection {
-  explicit Connection(asio::io_context& io) : stream(io) {}
-  beast::tcp_stream stream;
+  beast::tcp_stream& socket() { return plain ? *plain : tls->next_layer(); }
+
+  std::optional<PlainStream> plain;  // one of the two
+  std::optional<TlsStream> tls;
   beast::flat_buffer buffer;
 };
 
@@ -48,9 +55,23 @@ struct Failure {
 
 std::string reason(const boost::system::system_error& error, double timeout_s) {
   if (error.code() == beast::error::timeout) return fmt::format("no data for {} s", timeout_s);
-  if (error.code() == http::error::end_of_stream || error.code() == http::error::partial_message)
+  if (error.code() == http::error::end_of_stream || error.code() == http::error::partial_message ||
+      error.code() == asio::ssl::error::stream_truncated)
     return "the server closed the connection before the answer was complete";
+  const bool of_tls = error.code().category() == asio::error::get_ssl_category();
+  const int tls_reason = of_tls ? ERR_GET_REASON(error.code().value()) : 0;
+  if (tls_reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
+    return "the server's certificate is not trusted here, or not for this host; --insecure measures all the same";
+  if (tls_reason == SSL_R_WRONG_VERSION_NUMBER) return "the server does not speak TLS there; write http://";
   return error.code().message();
+}
+
+asio::ssl::context tls_context(bool verify) {
+  asio::ssl::context context(asio::ssl::context::tls_client);
+  boost::system::error_code ignored;  // without a store nothing is trusted, and the handshake says so
+  context.set_default_verify_paths(ignored);
+  context.set_verify_mode(verify ? asio::ssl::verify_peer : asio::ssl::verify_none);
+  return context;
 }
 
 }  // namespace
@@ -60,13 +81,12 @@ ServerAddress parse_base_url(const std::string& url) {
     return Error(ErrorKind::kInvalid,
                  fmt::format("{} is no base URL: {}; write http://host:port", printable(url), what));
   };
-  if (url.starts_with("https://")) throw wrong("https is not spoken here, so measure behind the TLS end");
-  const std::string scheme = "http://";
-  if (!url.starts_with(scheme)) throw wrong("it does not begin with http://");
-  const std::string rest = url.substr(scheme.size());
+  ServerAddress address;
+  address.tls = url.starts_with("https://");
+  if (!address.tls && !url.starts_with("http://")) throw wrong("it does not begin with http:// or https://");
+  const std::string rest = url.substr(url.find("//") + 2);
   const size_t slash = rest.find('/');
   const std::string authority = rest.substr(0, slash);
-  ServerAddress address;
   if (slash != std::string::npos) address.path = rest.substr(slash);
   while (address.path.ends_with('/')) address.path.pop_back();
   const size_t bracket = authority.find(']');
@@ -74,7 +94,7 @@ ServerAddress parse_base_url(const std::string& url) {
   address.host = authority.substr(0, colon);
   if (address.host.starts_with('[') && address.host.ends_with(']'))
     address.host = address.host.substr(1, address.host.size() - 2);
-  address.port = colon == std::string::npos ? "80" : authority.substr(colon + 1);
+  address.port = colon == std::string::npos ? (address.tls ? "443" : "80") : authority.substr(colon + 1);
   if (address.host.empty()) throw wrong("it names no host");
   const bool digits = !address.port.empty() && address.port.find_first_not_of("0123456789") == std::string::npos;
   if (!digits || address.port.size() > 5 || std::stoi(address.port) > 65535 || std::stoi(address.port) == 0)
@@ -84,17 +104,29 @@ ServerAddress parse_base_url(const std::string& url) {
 
 struct HttpClient::Loop {
   Loop(ServerAddress to, HttpHeaders with, double timeout)
-      : address(std::move(to)), headers(std::move(with)), timeout_s(timeout) {}
+      : address(std::move(to)), headers(std::move(with)), timeout_s(timeout) {
+    if (address.tls) tls.emplace(tls_context(address.verify));
+  }
 
   asio::awaitable<std::unique_ptr<Connection>> connect() {
-    auto connection = std::make_unique<Connection>(io);
+    auto connection = std::make_unique<Connection>();
+    if (tls) {
+      connection->tls.emplace(io, *tls);
+    } else {
+      connection->plain.emplace(io);
+    }
     if (endpoints.empty()) {
       asio::ip::tcp::resolver resolver(io);
       endpoints = co_await resolver.async_resolve(address.host, address.port, asio::use_awaitable);
     }
-    connection->stream.expires_after(duration_of(timeout_s));
-    co_await connection->stream.async_connect(endpoints, asio::use_awaitable);
-    connection->stream.socket().set_option(asio::ip::tcp::no_delay(true));
+    connection->socket().expires_after(duration_of(timeout_s));
+    co_await connection->socket().async_connect(endpoints, asio::use_awaitable);
+    connection->socket().socket().set_option(asio::ip::tcp::no_delay(true));
+    if (tls) {
+      SSL_set_tlsext_host_name(connection->tls->native_handle(), address.host.c_str());
+      if (address.verify) connection->tls->set_verify_callback(asio::ssl::host_name_verification(address.host));
+      co_await connection->tls->async_handshake(asio::ssl::stream_base::client, asio::use_awaitable);
+    }
     co_return connection;
   }
 
@@ -112,25 +144,27 @@ struct HttpClient::Loop {
   }
 
   // Sends and reads on one connection; `answered` tells whether the first byte came. True: the connection can be used again.
-  asio::awaitable<bool> exchange(Connection& connection, const HttpCall& call, const HttpSink& sink, bool& answered) {
+  template <typename Stream>
+  asio::awaitable<bool> exchange(Connection& connection, Stream& stream, const HttpCall& call, const HttpSink& sink,
+                                 bool& answered) {
     const auto request = request_of(call);
-    connection.stream.expires_after(duration_of(timeout_s));
-    co_await http::async_write(connection.stream, request, asio::use_awaitable);
+    connection.socket().expires_after(duration_of(timeout_s));
+    co_await http::async_write(stream, request, asio::use_awaitable);
     http::response_parser<http::string_body> parser;
     parser.body_limit(std::numeric_limits<uint64_t>::max());
     parser.header_limit(kMostHeaderBytes);
     parser.eager(false);  // else what follows a chunk is waited for before the chunk is handed on
     while (!parser.is_done()) {
-      connection.stream.expires_after(duration_of(timeout_s));
+      connection.socket().expires_after(duration_of(timeout_s));
       const bool had_header = parser.is_header_done();
-      co_await http::async_read_some(connection.stream, connection.buffer, parser, asio::use_awaitable);
+      co_await http::async_read_some(stream, connection.buffer, parser, asio::use_awaitable);
       answered = true;
       if (!had_header && parser.is_header_done() && sink.on_status) sink.on_status(parser.get().result_int());
       std::string& body = parser.get().body();
       if (!body.empty() && sink.on_body) sink.on_body(body);
       body.clear();
     }
-    connection.stream.expires_never();
+    connection.socket().expires_never();
     co_return parser.get().keep_alive();
   }
 
@@ -148,7 +182,10 @@ struct HttpClient::Loop {
         } else {
           connection = co_await connect();
         }
-        if (co_await exchange(*connection, call, sink, answered)) idle.push_back(std::move(connection));
+        const bool reusable = connection->tls
+                                  ? co_await exchange(*connection, *connection->tls, call, sink, answered)
+                                  : co_await exchange(*connection, *connection->plain, call, sink, answered);
+        if (reusable) idle.push_back(std::move(connection));
         error.clear();
       } catch (const boost::system::system_error& failure) {
         error = reason(failure, timeout_s);
@@ -162,6 +199,7 @@ struct HttpClient::Loop {
   HttpHeaders headers;
   double timeout_s;
   asio::io_context io{1};
+  std::optional<asio::ssl::context> tls;
   asio::ip::tcp::resolver::results_type endpoints;
   std::vector<std::unique_ptr<Connection>> idle;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// An HTTP/1.1 client of one thread: any number of calls at once, over connections that are kept and used again; bodies are handed on as
+// An HTTP/1.1 client, with or without TLS, of one thread: any number of calls at once, over connections that are kept and used again; bodies are handed on as
 // they come. Not here: what the bodies mean (openai_stream.h). Boost is seen by http_client.cc alone.
 #pragma once
 
@@ -16,8 +16,10 @@ struct ServerAddress {
   std::string host;
   std::string port;
   std::string path;  // in front of every target: "" or "/prefix"
+  bool tls = false;
+  bool verify = true;  // TLS: the certificate must be the host's, signed by somebody whom this machine trusts
 };
-// "http://host:port/prefix". Error for anything else.
+// "http://host:port/prefix", or https. Error for anything else.
 ServerAddress parse_base_url(const std::string& url);
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;

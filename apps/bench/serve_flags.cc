@@ -59,7 +59,7 @@ void ServeFlags::declare_server(CLI::App& app) {
   const auto add = [&](const char* names, auto& field, const char* help) {
     return app.add_option(names, field, help)->capture_default_str()->group("Server");
   };
-  add("--base-url", base_url_, "http://host:port of the server; else --host and --port");
+  add("--base-url", base_url_, "http://host:port of the server, or https; else --host and --port");
   add("--host", host_, "of the server");
   add("--port", port_, "of the server");
   add("--backend", backend, "openai: /v1/completions; openai-chat: /v1/chat/completions");
@@ -69,6 +69,7 @@ void ServeFlags::declare_server(CLI::App& app) {
   add("--served-model-name", served_model_name, "name of the model at the server, if --model is a directory");
   add("--tokenizer", tokenizer, "model directory whose tokenizer to use; default: the server's /tokenize");
   add("--ready-check-timeout-sec", ready_timeout_s, "wait this long for the server to be ready");
+  app.add_flag("--insecure", insecure_, "https: any certificate will do")->group("Server");
   add("--timeout", timeout_s, "seconds without a byte, after which a request fails");
 }
 
@@ -137,6 +138,7 @@ void ServeFlags::settle_server(Problems& problems) {
     const bool is_v6 = host_.find(':') != std::string::npos;
     address = parse_base_url(
         !base_url_.empty() ? base_url_ : fmt::format("http://{}:{}", is_v6 ? "[" + host_ + "]" : host_, port_));
+    address.verify = !insecure_;
   } catch (const Error& error) {
     problems.add(error.what());
   }

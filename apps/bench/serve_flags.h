@@ -59,6 +59,7 @@ class ServeFlags {
   std::string base_url_, host_ = "127.0.0.1", extra_body_, find_rate_, sweep_;
   std::string percentile_metrics_ = "ttft,tpot,itl,e2el", metric_percentiles_ = "50,90,95,99";
   int64_t port_ = 8000;
+  bool insecure_ = false;
   std::vector<std::string> header_, metadata_, goodput_;
   std::optional<double> temperature_, top_p_, min_p_, frequency_penalty_, presence_penalty_, repetition_penalty_;
   std::optional<int64_t> top_k_;

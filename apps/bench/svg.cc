@@ -43,10 +43,10 @@ class Axes {
       svg += fmt::format(R"(<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="middle">{:g}</text>)", x(tick),
                          kHeight - kBottom + 16, tick);
     }
-    svg += fmt::format(R"(<text class="title" x="{:.1f}" y="16">{}</text>)", kLeft, escape_html(chart.title));
+    svg += fmt::format(R"(<text class="title" x="2" y="16">{}<tspan class="unit">{}</tspan></text>)",
+                       escape_html(chart.title), chart.y_unit.empty() ? "" : ", " + escape_html(chart.y_unit));
     svg += fmt::format(R"(<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>)", kWidth - kRight,
                        kHeight - 4, escape_html(chart.x_unit));
-    svg += fmt::format(R"(<text class="tick" x="2" y="16">{}</text>)", escape_html(chart.y_unit));
     return svg;
   }
 
@@ -135,7 +135,7 @@ std::string lane_chart(const std::string& title, const std::vector<Lane>& lanes)
   const auto x = [&](double seconds) { return kLeft + seconds / most * (kWide - kLeft - kRight); };
   std::string svg = fmt::format(R"(<svg class="wide" viewBox="0 0 {} {:.1f}" role="img" aria-label="{}">)", kWide,
                                 height, escape_html(title));
-  svg += fmt::format(R"(<text class="title" x="{:.1f}" y="16">{}</text>)", kLeft, escape_html(title));
+  svg += fmt::format(R"(<text class="title" x="2" y="16">{}</text>)", escape_html(title));
   for (const double tick : axis_ticks(most, 2 * kTicks)) {
     svg += fmt::format(R"(<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>)", x(tick), kTop,
                        height - kBottom);

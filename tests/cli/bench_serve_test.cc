@@ -213,9 +213,9 @@ TEST_F(BenchServe, Mistakes) {
               AllOf(HasSubstr("--burstiness is 0"), HasSubstr("--request-rate is -1"), HasSubstr("101"),
                     HasSubstr("itl:3"), HasSubstr("KEY=VALUE")));
   EXPECT_THAT(said({"--backend", "grpc"}), HasSubstr("openai-chat"));
-  const Outcome secure = run_shoal({"bench", "serve", "--base-url", "https://localhost"});
-  EXPECT_EQ(secure.code, 2);
-  EXPECT_THAT(secure.err, HasSubstr("https is not spoken"));
+  const Outcome scheme = run_shoal({"bench", "serve", "--base-url", "ftp://localhost"});
+  EXPECT_EQ(scheme.code, 2);
+  EXPECT_THAT(scheme.err, HasSubstr("http:// or https://"));
   EXPECT_THAT(said({"--find-rate", "fast"}), HasSubstr("p99_ttft_ms<=500"));
   EXPECT_THAT(said({"--find-rate", "p98_ttft_ms<=5", "--num-prompts", "1"}), HasSubstr("p98_ttft_ms"));
   EXPECT_THAT(said({"--extra-body", "[1]"}), HasSubstr("--extra-body"));

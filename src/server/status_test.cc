@@ -24,12 +24,12 @@ TEST(Status, MaxOverMeanIsOverRanksOfOneLayer) {
 TEST(Status, ImbalanceDoesNotCancelOverLayers) {
   ExpertStatus status;
   status.by_ep_rank = {{1, {30, 10}}, {2, {10, 30}}, {3, {0, 0}}};
-  const auto result = imbalance({status});
+  const auto result = imbalance(std::vector{status});
   ASSERT_TRUE(result);
   EXPECT_DOUBLE_EQ(result->worst, 1.5);
   EXPECT_DOUBLE_EQ(result->mean, 1.5);
-  EXPECT_FALSE(imbalance({}));
-  EXPECT_FALSE(imbalance({ExpertStatus{}}));
+  EXPECT_FALSE(imbalance(std::vector<ExpertStatus>{}));
+  EXPECT_FALSE(imbalance(std::vector<ExpertStatus>(1)));
 }
 
 TEST(Status, LayoutNamesWhatIsMoreThanOne) {

@@ -185,7 +185,8 @@ double ExpertBalancer::price_per_copy() const {
   const double layers = static_cast<double>(std::max<size_t>(1, placements_.size()));
   const double experts_seconds = std::max(1e-6, kExpertsShareOfStep * step_seconds_ / layers);
   const double copied = static_cast<double>(copied_bytes_), seconds = static_cast<double>(copying_ns_) * kNanosecond;
-  const double copy_seconds = static_cast<double>(expert_bytes_) / (seconds > 0 ? copied / seconds : kCopyRate);
+  const double rate = copied > 0 && seconds > 0 ? copied / seconds : kCopyRate;  // failed copies take time only
+  const double copy_seconds = static_cast<double>(expert_bytes_) / rate;
   return copy_seconds / static_cast<double>(mesh_.sizes().moe_expert) / (experts_seconds * kHorizonSteps);
 }
 

@@ -25,9 +25,9 @@ int64_t ExpertMeter::picks(int64_t layer) const {
 }
 
 const std::vector<std::vector<int64_t>>& ExpertMeter::batches(int64_t layer) const {
-  static const std::vector<std::vector<int64_t>> kNone;
+  static const std::vector<std::vector<int64_t>> none;
   const auto found = batches_.find(layer);
-  return found == batches_.end() ? kNone : found->second;
+  return found == batches_.end() ? none : found->second;
 }
 
 std::optional<StepRecord> ExpertMeter::add(const RankReport& report) {

@@ -3,7 +3,6 @@
 // so a thread of low priority that is suspended in the middle of either does not hold the other up.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <utility>
 #include <vector>
@@ -20,7 +19,7 @@ class HandOver {
 
   void push(T value) {
     Node* node = new Node{std::move(value), newest_.load(std::memory_order_relaxed)};
-    while (!newest_.compare_exchange_weak(node->older, node, std::memory_order_release, std::memory_order_relaxed)) {
+    while (!newest_.compare_exchange_weak(node->next, node, std::memory_order_release, std::memory_order_relaxed)) {
     }
     wake();
   }
@@ -32,12 +31,16 @@ class HandOver {
 
   // What is there, in the order of the pushes. One thread only, and so receive().
   std::vector<T> take() {
-    std::vector<T> values;
+    Node* oldest = nullptr;
     for (Node* node = newest_.exchange(nullptr, std::memory_order_acquire); node;) {
-      values.push_back(std::move(node->value));
-      delete std::exchange(node, node->older);
+      Node* const older = std::exchange(node->next, oldest);
+      oldest = std::exchange(node, older);
     }
-    std::reverse(values.begin(), values.end());
+    std::vector<T> values;
+    while (oldest) {
+      values.push_back(std::move(oldest->value));
+      delete std::exchange(oldest, oldest->next);
+    }
     return values;
   }
   // Sleeps until there has been a push() or wake() since the last call. May be empty: of a push in the middle of a call this one may take the
@@ -51,7 +54,7 @@ class HandOver {
  private:
   struct Node {
     T value;
-    Node* older;
+    Node* next;  // pushed before; in take() after
   };
   std::atomic<Node*> newest_ = nullptr;
   std::atomic<int> signals_ = 0;

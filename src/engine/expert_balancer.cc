@@ -12,7 +12,8 @@ namespace {
 constexpr size_t kStepsKept = 4096;
 constexpr double kTarget = 0.02;             // imbalance at which a plan is content
 constexpr double kPicksBetweenPlans = 32;    // for each expert of the layer: a quarter of the meter's window
-constexpr size_t kPlansOfStep = 4;           // begun
+constexpr size_t kPlansOfStep = 1;           // begun
+constexpr double kPlanningShare = 0.05;      // of a core, that planning takes while steps run
 constexpr double kHorizonSteps = 256;        // for which a plan is expected to hold
 constexpr double kExpertsShareOfStep = 0.5;  // of a step's time, over all layers
 constexpr int64_t kMostCopiesOfRank = 4;     // of one plan, on average
@@ -108,6 +109,7 @@ void ExpertBalancer::note(StepRecord& record) {
   record.copied_bytes = bytes - std::exchange(noted_bytes_, bytes);
   record.copy_seconds = static_cast<double>(nanoseconds - std::exchange(noted_ns_, nanoseconds)) * kNanosecond;
   step_seconds_ = step_seconds_ == 0 ? record.seconds : 0.9 * step_seconds_ + 0.1 * record.seconds;
+  steps_seconds_ += record.seconds;
   longest_wait_ms_ = std::max(longest_wait_ms_, 1e3 * record.wait_seconds);
   wait_seconds_ += record.wait_seconds;
   steps_.push_back(record);
@@ -158,8 +160,10 @@ std::vector<ExpertMeter::Counts> ExpertBalancer::take_recorded() {
   return meter_.take_recorded();
 }
 
-// Layers that have seen enough since their last plan, and do not move; a few a step, in turn, so that no step has to gather for all.
+// Layers that have seen enough since their last plan, and do not move; in turn, so that no step has to gather for all, and never more than
+// the planner's share of the time: where ranks outnumber cores it takes from them.
 std::vector<ExpertBalancer::Job> ExpertBalancer::due() {
+  if (static_cast<double>(planning_ns_) * kNanosecond > kPlanningShare * steps_seconds_) return {};
   const std::lock_guard lock(state_mutex_);
   const double price = price_per_copy();
   std::vector<Job> jobs;

@@ -102,6 +102,7 @@ class ExpertBalancer {
   std::map<int64_t, int64_t> planned_at_;  // picks of the layer at its last plan
   int64_t last_due_ = -1;
   double step_seconds_ = 0;                 // smoothed
+  double steps_seconds_ = 0;                // of all
   int64_t noted_bytes_ = 0, noted_ns_ = 0;  // of copies, in earlier records
   Clock::time_point last_step_;
   double counting_seconds_ = 0, longest_wait_ms_ = 0, wait_seconds_ = 0;

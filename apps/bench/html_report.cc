@@ -24,7 +24,7 @@ body{font:15px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--paper
 h1{font-size:22px}h2{font-size:18px;margin-top:32px;border-bottom:1px solid var(--faint)}h3{font-size:15px}
 table{border-collapse:collapse;margin:8px 0}td,th{padding:3px 14px 3px 0;text-align:right;border-bottom:1px solid var(--faint);font-variant-numeric:tabular-nums}
 td:first-child,th:first-child{text-align:left}.scroll{overflow-x:auto}.warn{color:var(--c3)}.soft{color:var(--soft)}
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(400px,1fr));gap:8px}svg{width:100%;height:auto}
+.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(400px,1fr));gap:8px}svg{width:100%;height:auto}
 .grid{stroke:var(--faint)}.tick,.key{font-size:11px;fill:var(--soft)}.title{font-size:12px;fill:var(--ink);font-weight:600}.unit{fill:var(--soft);font-weight:400}
 .tiles,.figures{display:grid;margin:12px 0;padding:0}.tiles{grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:12px}
 .tiles div{border:1px solid var(--faint);border-radius:8px;padding:8px 12px}.tiles dt{color:var(--soft);font-size:13px}

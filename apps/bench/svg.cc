@@ -14,6 +14,7 @@ namespace {
 constexpr double kWidth = 460, kHeight = 220;
 constexpr double kLeft = 56, kRight = 12, kTop = 26, kBottom = 34;
 constexpr double kWide = 940;
+constexpr double kKeyWidth = 70;
 constexpr size_t kMostPoints = 400;
 constexpr int kTicks = 5;
 
@@ -119,8 +120,9 @@ std::string line_chart(const Chart& chart, const std::vector<Series>& series) {
     svg += fmt::format(R"(<polyline class="line c{}" points="{}"><title>{}</title></polyline>)", i, points,
                        escape_html(series[i].name));
     if (series.size() > 1)
-      svg += fmt::format(R"(<text class="key c{}" x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>)", i,
-                         kWidth - kRight, 16 + 14 * static_cast<double>(i), escape_html(series[i].name));
+      svg += fmt::format(R"(<text class="key c{}" x="{:.1f}" y="16" text-anchor="end">{}</text>)", i,
+                         kWidth - kRight - kKeyWidth * static_cast<double>(series.size() - 1 - i),
+                         escape_html(series[i].name));
   }
   return svg + "</svg>";
 }

@@ -110,6 +110,8 @@ test('prompts of wrong forms', async () => {
     const answer = await server.post('/v1/completions', { prompt, max_tokens: 2 });
     assert.equal(answer.status, 400, JSON.stringify(prompt));
   }
+  const { error } = await (await server.post('/v1/completions', { prompt: '', max_tokens: 2 })).json();
+  assert.deepEqual([error.code, error.param], ['invalid_value', 'prompt']);
   await serves();
 });
 
@@ -124,6 +126,7 @@ const raws = [
   ['chunks without end', `POST /v1/completions HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n${'10000\r\n' + 'x'.repeat(65536) + '\r\n'}`.repeat(1) + ('10000\r\n' + 'x'.repeat(65536) + '\r\n').repeat(4), 413],
   ['a bad chunk', 'POST /v1/completions HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n', 400],
   ['a wrong type', 'POST /v1/completions HTTP/1.1\r\ncontent-type: text/xml\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}', 415],
+  ['a compressed body', 'POST /v1/completions HTTP/1.1\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}', 415],
   ['a path with bytes', 'GET /%00%ff%0d%0a HTTP/1.1\r\nconnection: close\r\n\r\n', 404],
 ];
 for (const [name, bytes, wanted] of raws) {

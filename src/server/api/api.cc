@@ -40,6 +40,12 @@ std::string hash_of_model(const fs::path& model_dir) {
 }
 
 void check_media_type(const HttpRequest& request) {
+  const std::string_view coding = request.headers.get("content-encoding");
+  if (!coding.empty() && !same_header(coding, "identity")) {
+    ApiError error(415, "unsupported_media_type", fmt::format("the content encoding is {}", printable(coding)));
+    error.hint = "send the body as it is";
+    throw error;
+  }
   const std::string_view type = request.headers.get("content-type");
   const std::string_view bare = type.substr(0, type.find(';'));
   if (bare.empty() || bare.ends_with("json") || bare.starts_with("application/x-www-form-urlencoded"))
@@ -155,7 +161,13 @@ void Api::settle_tokens(const Engine& engine, Generation& request) const {
                    fmt::format("{} prompts of n {} are more than {} sequences", request.prompts.size(), request.n,
                                settings_.limits.max_prompts));
   int64_t longest = 0;
-  for (const auto& prompt : request.prompts) longest = std::max(longest, std::ssize(prompt));
+  for (const auto& prompt : request.prompts) {
+    longest = std::max(longest, std::ssize(prompt));
+    if (!prompt.empty()) continue;
+    ApiError error(400, "invalid_value", "the prompt has no tokens; at least one is needed");
+    error.param = param;
+    throw error;
+  }
   const int64_t limit = engine.info().max_seq_len;
   const int64_t asked = request.max_tokens.value_or(1);
   if (longest + asked > limit) {

@@ -185,6 +185,16 @@ FreeReasoning free_reasoning(const AssistantFormat& format, std::string_view pro
   return {.begin = format.think_begin, .end = format.think_end, .begun = prompt.ends_with(format.think_begin)};
 }
 
+void check_tools(const Json& tools) {
+  for (size_t i = 0; i < tools.size(); ++i) {
+    const Json function = tools[i].is_object() ? tools[i].value("function", Json()) : Json();
+    const Json name = function.is_object() ? function.value("name", Json()) : Json();
+    if (!name.is_string() || name.get_ref<const std::string&>().empty())
+      throw field_error("invalid_value", fmt::format("tools[{}]", i),
+                        R"(a tool must be {"type": "function", "function": {"name": …, "parameters": …}})");
+  }
+}
+
 // The tools that may be called: all, or the one of that name.
 Json chosen_tools(const Json& tools, const Json& choice) {
   if (choice.is_string()) return tools;
@@ -204,12 +214,16 @@ void read_tools(Fields& fields, const ModelText& model, const FreeReasoning& rea
   const Json* tools = fields.array("tools");
   const Json* choice = fields.any("tool_choice");
   const bool parallel = fields.boolean("parallel_tool_calls").value_or(true);
+  const bool calls = choice != nullptr && *choice != "auto" && *choice != "none";
+  if (calls && (tools == nullptr || tools->empty()))
+    throw field_error("invalid_value", "tool_choice", "tool_choice asks for a call, and the request has no tools");
   if (tools == nullptr || tools->empty() || (choice != nullptr && *choice == "none")) return;
   if (model.format.tools == ToolFormat::kNone)
     throw field_error("tools_not_supported", "tools", "this model's chat template knows no tools",
                       "serve a model trained for tool calls, or leave tools out");
+  check_tools(*tools);
   request.tools = true;
-  if (choice == nullptr || *choice == "auto") return;
+  if (!calls) return;
   if (choice->is_string() && *choice != "required") chosen_tools(*tools, Json());
   const Json chosen = chosen_tools(*tools, *choice);
   request.params.constraint = compile(model, "tools", [&](GrammarCompiler& compiler) {

@@ -121,6 +121,8 @@ TEST(ReadChat, WrongFieldsAreNamed) {
   EXPECT_EQ(refusal(chat({{"response_format", {{"type", "xml"}}}})), "invalid_value response_format.type");
   EXPECT_EQ(refusal(chat({{"tools", {{{"type", "function"}}}}})), "tools_not_supported tools");
   EXPECT_EQ(refusal(chat({{"tools", {{{"type", "function"}}}}, {"tool_choice", "none"}})), "accepted");
+  EXPECT_EQ(refusal(chat({{"tool_choice", "required"}})), "invalid_value tool_choice");
+  EXPECT_EQ(refusal(chat({{"tools", Json::array()}, {"tool_choice", "auto"}})), "accepted");
 }
 
 TEST(ReadChat, WrongMessagesAreNamed) {

@@ -66,6 +66,7 @@ function(shoal_test name)
   endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_LINK} shoal_flags rapidcheck GTest::gmock GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES UNITY_BUILD OFF)  # tests of one folder name their helpers alike
   if(SHOAL_SANITIZE)
     set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL TRUE)
   else()
@@ -74,30 +75,39 @@ function(shoal_test name)
   endif()
 endfunction()
 
-# shoal_sanitize_tests(list): one test `sanitize.<program>` per line "<program> <gtest filter>" of the file; a filter that selects
-# nothing fails. The target `sanitize_programs` builds what they need.
+# shoal_sanitize_tests(list): one test `sanitize.<program>` per line "<program> <gtest filter> [test file...]" of the file; of a program
+# with files named only those are compiled. A filter that selects nothing fails. The target `sanitize_programs` builds what they need.
 function(shoal_sanitize_tests list)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${list}")
   add_custom_target(sanitize_programs ALL)
   file(STRINGS "${list}" lines REGEX "^[a-z]")
   foreach(line IN LISTS lines)
-    string(REGEX MATCH "^([a-z0-9_]+) +([^ ]+)$" matched "${line}")
-    if(NOT matched OR NOT TARGET ${CMAKE_MATCH_1})
-      message(SEND_ERROR "${list}: '${line}' must be '<program> <gtest filter>' with a program that exists")
+    string(REPLACE " " ";" words "${line}")
+    list(POP_FRONT words program filter)
+    if(NOT filter OR NOT TARGET ${program})
+      message(SEND_ERROR "${list}: '${line}' must be '<program> <gtest filter> [test file...]' with a program that exists")
       continue()
     endif()
-    set(program ${CMAKE_MATCH_1})
+    if(words)
+      get_target_property(sources ${program} SOURCES)
+      list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
+      list(TRANSFORM words PREPEND "${CMAKE_SOURCE_DIR}/")
+      set_target_properties(${program} PROPERTIES SOURCES "${sources};${words}")
+    endif()
     add_dependencies(sanitize_programs ${program})
-    add_test(NAME sanitize.${program} COMMAND ${program} "--gtest_filter=${CMAKE_MATCH_2}"
-             WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
+    add_test(NAME sanitize.${program} COMMAND ${program} "--gtest_filter=${filter}" WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
     set_tests_properties(sanitize.${program} PROPERTIES LABELS sanitize TIMEOUT 900 FAIL_REGULAR_EXPRESSION "Running 0 tests")
   endforeach()
 endfunction()
 
-# shoal_isa_flags(library name flags): compile options for files named *_<name>.cc of that folder; always optimised.
+# shoal_isa_flags(library name flags): compile options for files named *_<name>.cc of that folder; always optimised. Of the sanitizers they
+# keep what watches the heap: with every register array on the stack watched as well, g++ takes minutes for one of them.
 function(shoal_isa_flags library name flags)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/${library}/*_${name}.cc")
   if(sources)
+    if(SHOAL_SANITIZE MATCHES "address")
+      list(APPEND flags -fno-sanitize=undefined --param=asan-stack=0)
+    endif()
     set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "-O3;${flags}")
   endif()
 endfunction()

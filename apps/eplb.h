@@ -15,6 +15,8 @@
 
 namespace shoal {
 
+constexpr int kMostSlots = 1 << 20;  // that a flag may ask for
+
 std::unique_ptr<Command> eplb_report_command();
 std::unique_ptr<Command> eplb_send_ranks_command();
 std::unique_ptr<Command> eplb_generate_command();

@@ -15,10 +15,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kMostSlots = 1 << 20;
 constexpr size_t kMostBatches = 16;  // iterations that a plan is judged by
 
-class Generate : public Command {
+class EplbGenerate : public Command {
  public:
   const char* name() const override { return "generate"; }
   const char* summary() const override { return "Plan which slot holds which expert and write moe_load_balancer.yaml"; }
@@ -120,6 +119,6 @@ class Generate : public Command {
 
 }  // namespace
 
-std::unique_ptr<Command> eplb_generate_command() { return std::make_unique<Generate>(); }
+std::unique_ptr<Command> eplb_generate_command() { return std::make_unique<EplbGenerate>(); }
 
 }  // namespace shoal

@@ -16,8 +16,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kMostSlots = 1 << 20;
-
 class Simulate : public Command {
  public:
   const char* name() const override { return "simulate"; }

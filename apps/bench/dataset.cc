@@ -12,7 +12,6 @@ namespace shoal::bench {
 namespace {
 
 constexpr int64_t kMostRequests = 10'000'000;
-constexpr int64_t kMostTokens = 1 << 26;  // of one request
 
 void check_range(std::vector<std::string>& problems, const char* flag, int64_t value, int64_t least, int64_t most) {
   if (value >= least && value <= most) return;

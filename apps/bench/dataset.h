@@ -11,6 +11,9 @@
 
 namespace shoal::bench {
 
+constexpr int64_t kMostTokens = 1 << 26;  // of one request
+constexpr size_t kShownProblems = 10;     // of bad requests
+
 struct BenchRequest {
   std::vector<int32_t> ids;         // the prompt; empty where only text or messages are known
   std::string text;                 // the prompt as text, if the data gave one

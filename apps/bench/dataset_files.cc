@@ -21,8 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kShownProblems = 10;
-constexpr int64_t kMostTokens = 1 << 26;
 constexpr size_t kMostLineBytes = size_t{64} << 20;
 
 // ShareGPT's usual bounds, so that runs compare with others'.

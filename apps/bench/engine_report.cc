@@ -15,7 +15,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kEnoughForP99 = 100;
-constexpr double kMuchReuse = 0.05;
 
 double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
 

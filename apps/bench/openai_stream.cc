@@ -10,9 +10,9 @@
 namespace shoal::bench {
 namespace {
 
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json;
 
-constexpr size_t kMostLineBytes = size_t{16} << 20;
+constexpr size_t kMostEventBytes = size_t{16} << 20;
 constexpr size_t kPlainBytes = 4096;
 constexpr size_t kShownBytes = 200;
 constexpr int kOk = 200;
@@ -53,7 +53,7 @@ void EventReader::feed(std::string_view bytes) {
     if (pair) continue;
     if (c == '\n' || c == '\r') {
       end_line();
-    } else if (line_.size() < kMostLineBytes) {
+    } else if (line_.size() < kMostEventBytes) {
       line_ += c;
     }
   }

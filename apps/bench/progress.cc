@@ -11,7 +11,7 @@
 namespace shoal::bench {
 namespace {
 
-constexpr int kWidth = 30;
+constexpr int kBarWidth = 30;
 
 }  // namespace
 
@@ -36,8 +36,8 @@ void ProgressBar::update(int64_t requests, int64_t tokens) {
     std::fprintf(stderr, "%-8s %3.0f %%: %s\n", what_.c_str(), 100 * fraction, state.c_str());
     return;
   }
-  const auto width = static_cast<size_t>(kWidth * fraction);
-  std::fprintf(stderr, "\r%-8s [%-*s] %s\033[K%s", what_.c_str(), kWidth, std::string(width, '#').c_str(),
+  const auto width = static_cast<size_t>(kBarWidth * fraction);
+  std::fprintf(stderr, "\r%-8s [%-*s] %s\033[K%s", what_.c_str(), kBarWidth, std::string(width, '#').c_str(),
                state.c_str(), complete ? "\n" : "");
   std::fflush(stderr);
 }

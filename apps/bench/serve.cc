@@ -28,7 +28,6 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t kAnyVocabulary = int64_t{1} << 31;
-constexpr size_t kShownProblems = 10;
 constexpr uint64_t kWarmupSeed = 0x5eed;
 
 struct Measured {

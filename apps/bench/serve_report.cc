@@ -13,7 +13,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr double kMuchReuse = 0.05;
 constexpr double kBusyClient = 0.8;
 constexpr double kLateClient = 0.01;
 constexpr size_t kShownErrors = 5;

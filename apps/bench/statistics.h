@@ -10,6 +10,9 @@
 
 namespace shoal::bench {
 
+// A report warns where more of the prompt tokens than this came from the prefix cache.
+constexpr double kMuchReuse = 0.05;
+
 class Sample {
  public:
   Sample() = default;

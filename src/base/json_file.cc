@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -166,6 +167,15 @@ nlohmann::json parse_json(std::string_view text, const std::string& name, const 
   DocumentBuilder builder(limits);
   builder.run(text, name);
   return builder.take();
+}
+
+std::string read_text_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream content;
+  content << file.rdbuf();
+  if (!file)
+    throw Error(ErrorKind::kInvalid, path.string() + ": cannot be read; check that the file is complete and readable");
+  return std::move(content).str();
 }
 
 nlohmann::json read_json_file(const std::filesystem::path& path, const JsonLimits& limits) {

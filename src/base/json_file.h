@@ -19,6 +19,8 @@ struct JsonLimits {
 
 // `name` stands for the text in errors.
 nlohmann::json parse_json(std::string_view text, const std::string& name, const JsonLimits& limits = {});
+// The whole file. Error: the path, and that it cannot be read.
+std::string read_text_file(const std::filesystem::path& path);
 nlohmann::json read_json_file(const std::filesystem::path& path, const JsonLimits& limits = {});
 
 // Text from a file, fit for an error line: control and invalid bytes as '?', cut to `max_bytes`.

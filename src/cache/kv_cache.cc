@@ -4,13 +4,9 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/whole.h"
 
 namespace shoal {
-namespace {
-
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-}  // namespace
 
 KvCache::KvCache(const KvCacheLimits& limits) : limits_(limits), promised_(limits.pools.size()), tree_(limits) {
   CHECK(limits.cp >= 1 && !limits.pools.empty());
@@ -22,7 +18,7 @@ KvCache::Shortage KvCache::shortage(const KvCacheLimits& limits, int64_t length,
   for (size_t pool = 0; pool < limits.pools.size(); ++pool) {
     const KvPoolSize& size = limits.pools[pool];
     const int64_t needed =
-        ceil_divide(size.kind.most_blocks(length, std::min(rows, length), limits.tokens_per_block), limits.cp);
+        ceil_div(size.kind.most_blocks(length, std::min(rows, length), limits.tokens_per_block), limits.cp);
     if (needed > size.pages) return {static_cast<int>(pool), needed};
   }
   return {};
@@ -77,11 +73,11 @@ void KvCache::slide(KvSequence& sequence, int64_t first) {
 
 bool KvCache::reserve(KvSequence& sequence, int64_t first, int64_t end) {
   slide(sequence, first);
-  const int64_t blocks = ceil_divide(end, limits_.tokens_per_block);
+  const int64_t blocks = ceil_div(end, limits_.tokens_per_block);
   for (int pool = 0; pool < pools(); ++pool) {
     const int64_t held = std::ssize(sequence.tables_[pool]);
     for (int64_t block = held; block < std::min(blocks, held + limits_.cp); ++block) {
-      const int64_t needed = ceil_divide(blocks - block, limits_.cp);  // in this block's space
+      const int64_t needed = ceil_div(blocks - block, limits_.cp);  // in this block's space
       if (needed > available(pool, block)) return false;
     }
   }
@@ -103,7 +99,7 @@ int64_t KvCache::reusable(std::span<const int32_t> tokens, const std::string& sa
 int64_t KvCache::per_space(const KvStart& start, int pool) const {
   const int64_t rows = std::min(start.rows, start.length);
   const KvPoolKind& kind = limits_.pools[pool].kind;
-  return ceil_divide(kind.most_blocks(start.length, rows, limits_.tokens_per_block), limits_.cp);
+  return ceil_div(kind.most_blocks(start.length, rows, limits_.tokens_per_block), limits_.cp);
 }
 
 // What all promised sequences may hold fits, if a page that n of them share counts once. In a pool that slides a sharer may leave
@@ -134,7 +130,7 @@ bool KvCache::fits_now(const BlockTree::Match& match, const KvStart& start) cons
       // In a pool that slides, matched blocks in sight are among `blocks`, and the others are left to eviction.
       for (const BlockNode* node : match.nodes)
         left -= !kind.slides() && node->block % limits_.cp == i && node->pages[pool].users == 0;
-      if (left < ceil_divide(blocks, limits_.cp)) return false;
+      if (left < ceil_div(blocks, limits_.cp)) return false;
     }
   }
   return true;

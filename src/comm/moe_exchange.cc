@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <numeric>
 #include <vector>
 
+#include "base/whole.h"
 #include "comm/tree_sum.h"
 #include "tensor/raw.h"
 
@@ -15,8 +15,6 @@ namespace {
 
 // A pick of one home token: token * top_k + k.
 using Pick = int64_t;
-
-int64_t sum(std::span<const int64_t> values) { return std::accumulate(values.begin(), values.end(), int64_t{0}); }
 
 }  // namespace
 

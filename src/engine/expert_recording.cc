@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/expert_recording.h"
 
-#include <charconv>
 #include <map>
 
 #include "base/error.h"
 #include "base/json_file.h"
+#include "base/whole.h"
 
 namespace shoal {
 namespace {
-
-std::optional<int64_t> whole_number(std::string_view text) {
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < 0) return {};
-  return value;
-}
 
 using Sums = std::map<std::pair<int64_t, int64_t>, std::vector<int64_t>>;  // (step, layer) -> by expert
 

@@ -4,13 +4,9 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/whole.h"
 
 namespace shoal {
-namespace {
-
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-}  // namespace
 
 // What is left of the group's share of the step being built.
 struct GroupScheduler::Room {
@@ -117,8 +113,8 @@ void GroupScheduler::plan(const PlanRules& rules, ScheduledStep& step) {
 void GroupScheduler::schedule_generated(Room& room) {
   // Spread over the steps in flight, so that stages overlap.
   const int64_t share =
-      ceil_divide(std::count_if(running_.begin(), running_.end(), [](const Sequence* s) { return generating(*s); }),
-                  limits_.pipeline);
+      ceil_div(std::count_if(running_.begin(), running_.end(), [](const Sequence* s) { return generating(*s); }),
+               limits_.pipeline);
   int64_t taken = 0;
   const std::vector<Sequence*> running = running_;  // preemption changes it
   for (Sequence* sequence : running) {
@@ -134,7 +130,7 @@ void GroupScheduler::schedule_prompts(Room& room) {
   const std::vector<Sequence*> prompts = running_prompts();
   const int64_t places = std::max<int64_t>(0, limits_.most_running() - running());
   const int64_t candidates = std::ssize(prompts) + std::min<int64_t>(places, std::ssize(waiting_));
-  const int64_t share = ceil_divide(candidates, limits_.pipeline);
+  const int64_t share = ceil_div(candidates, limits_.pipeline);
   int64_t most = limits_.max_num_tokens;
   if (limits_.mix_chunks && limits_.chunks != ChunkPolicy::kFirstComeFirstServed && share > 0) {
     const int64_t unit = cache_.tokens_per_block();
@@ -258,7 +254,7 @@ void GroupScheduler::take(Sequence& sequence, int64_t rows, Room& room) {
                   .logits_begin = std::ssize(batch.logit_rows)};
   for (int64_t i = 0; i < rows; ++i) add_row(sequence, first + i, entry, room);
   entry.logits_count = std::ssize(batch.logit_rows) - entry.logits_begin;
-  const int64_t used = ceil_divide(first + rows, cache_.tokens_per_block());
+  const int64_t used = ceil_div(first + rows, cache_.tokens_per_block());
   for (int pool = 0; pool < cache_.pools(); ++pool) {
     const std::vector<int32_t>& pages = sequence.kv_.pages(pool);
     batch.kv[pool].spans.push_back({.row_begin = entry.first_row,

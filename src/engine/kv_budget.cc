@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/whole.h"
 
 namespace shoal {
 
@@ -23,8 +24,6 @@ std::string format_bytes(double bytes) {
 
 namespace {
 
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Pages of every pool on a rank whose pools that do not slide have `pages`.
 std::vector<int64_t> pool_pages(const KvBudgetInput& input, int64_t pages) {
   const int64_t block = input.config.kv_cache.tokens_per_block, cp = input.config.context_parallel_size;
@@ -34,8 +33,8 @@ std::vector<int64_t> pool_pages(const KvBudgetInput& input, int64_t pages) {
     if (!kind.slides()) continue;
     const int64_t span = kWindowsOfASequence * std::max(kind.window, kind.chunk);
     const int64_t length = std::min(input.max_seq_len, span);
-    const int64_t part = ceil_divide(pages * kind.most_blocks(length, 1, block), ceil_divide(length, block));
-    const int64_t one = ceil_divide(kind.most_blocks(input.max_seq_len, input.config.max_num_tokens, block), cp);
+    const int64_t part = ceil_div(pages * kind.most_blocks(length, 1, block), ceil_div(length, block));
+    const int64_t one = ceil_div(kind.most_blocks(input.max_seq_len, input.config.max_num_tokens, block), cp);
     result.back() = std::min(pages, std::max(part, one));
   }
   return result;
@@ -129,8 +128,8 @@ KvSizes kv_sizes(const KvBudgetInput& input) {
 }
 
 KvSizes kv_sizes_for(const KvBudgetInput& input, int64_t tokens) {
-  const int64_t blocks = ceil_divide(tokens, input.config.kv_cache.tokens_per_block);
-  return sizes_of(input, ceil_divide(blocks, input.config.context_parallel_size));
+  const int64_t blocks = ceil_div(tokens, input.config.kv_cache.tokens_per_block);
+  return sizes_of(input, ceil_div(blocks, input.config.context_parallel_size));
 }
 
 }  // namespace shoal

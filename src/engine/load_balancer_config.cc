@@ -5,12 +5,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <limits>
 
 #include "base/error.h"
 #include "base/json_file.h"
 #include "base/options.h"
+#include "base/whole.h"
 #include "parallel/balance.h"
 
 namespace shoal {
@@ -18,7 +18,7 @@ namespace {
 
 constexpr const char* kAssignments = "initial_global_assignments";
 constexpr double kMostSlots = 1 << 20;
-constexpr size_t kMostProblems = 40;
+constexpr size_t kMostListed = 40;
 constexpr size_t kNamed = 8;  // experts or layers listed in one problem
 
 OptionTable scalar_options(LoadBalancerConfig& config) {
@@ -44,13 +44,6 @@ OptionTable scalar_options(LoadBalancerConfig& config) {
                   .min = 0,
                   .max = 60000});
   return OptionTable(std::move(rows));
-}
-
-std::optional<int64_t> whole_number(std::string_view text) {
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return {};
-  return value;
 }
 
 // The first few of a list as text: "3, 4, 5 and 7 more".
@@ -81,7 +74,7 @@ class Parser {
 
  private:
   void problem(std::string text) {
-    if (problems_.size() < kMostProblems) problems_.push_back(std::move(text));
+    if (problems_.size() < kMostListed) problems_.push_back(std::move(text));
   }
   std::string at(int line) const { return fmt::format("{}:{}", name_, line); }
 
@@ -91,7 +84,7 @@ class Parser {
     const auto later = std::find_if(map.entries.begin() + static_cast<std::ptrdiff_t>(i) + 1, map.entries.end(),
                                     [&](const YamlEntry& other) { return other.key == entry.key; });
     if (later == map.entries.end()) return false;
-    if (config_.notices.size() < kMostProblems) {
+    if (config_.notices.size() < kMostListed) {
       config_.notices.push_back(fmt::format("{}: {} is given on lines {} and {}; the last one counts", name_,
                                             printable(entry.key), entry.line, later->line));
     }
@@ -264,7 +257,7 @@ std::vector<std::string> load_balancer_problems(const LoadBalancerConfig& config
                                    *config.ep_size, shape.ep));
   }
   for (const auto& [layer, assigned] : config.initial_global_assignments) {
-    if (std::ranges::binary_search(shape.layers, layer) && problems.size() < kMostProblems)
+    if (std::ranges::binary_search(shape.layers, layer) && problems.size() < kMostListed)
       add_assignment_problems(layer, assigned, shape.experts, problems);
   }
   add_layer_problems(config, shape, problems, notices);

@@ -10,10 +10,8 @@
 #include "engine/logit_kernels.h"
 
 namespace shoal {
-
 namespace {
 
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr auto kBlock = static_cast<size_t>(LogitKernels::kBlock);
 
 const LogitKernels& kernels_of(const std::string& isa) {

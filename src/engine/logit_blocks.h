@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,6 +13,8 @@
 namespace shoal {
 
 struct LogitKernels;
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 // Larger logits first, lower ids first among equals. Not for NaNs.
 struct Likelier {

@@ -13,9 +13,7 @@
 namespace shoal {
 namespace {
 
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr int64_t kFewTokens = 2048;  // of a mask: taken one by one instead of the whole row
-
 constexpr int32_t kNothingAllowed = -2;
 
 bool is_stop(std::span<const int32_t> stop_ids, int32_t token) {

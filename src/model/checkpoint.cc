@@ -39,7 +39,7 @@ struct Found {
 };
 
 // The matrix a source lies in, or what is wrong.
-struct View {
+struct StoredView {
   StoredMatrix matrix = {};
   bool transposed = false;
   std::string problem = {};
@@ -64,7 +64,7 @@ class StoredCheckpoint final : public Checkpoint {
             std::span<float> out) const override {
     CHECK(0 <= row && 0 <= count && row + count <= source.out);
     CHECK(0 <= columns.begin && columns.begin <= columns.end && columns.end <= source.in);
-    const View view = this->view(source);
+    const StoredView view = this->view(source);
     if (!view.problem.empty()) throw Error(ErrorKind::kInvalid, view.problem);
     const StridedRange rows{source.out_begin + row * source.out_step, source.out_step, count};
     view.transposed ? read_stored_transposed(view.matrix, rows, columns, out)
@@ -72,7 +72,7 @@ class StoredCheckpoint final : public Checkpoint {
   }
 
   std::optional<HostRows> stored_rows(const MatrixSource& source, int64_t row, Range columns) const override {
-    const View view = this->view(source);
+    const StoredView view = this->view(source);
     const StoredMatrix& matrix = view.matrix;
     const bool plain = matrix.encoding == Encoding::kF32 || matrix.encoding == Encoding::kBF16;
     if (!view.problem.empty() || view.transposed || !plain) return std::nullopt;
@@ -92,7 +92,7 @@ class StoredCheckpoint final : public Checkpoint {
     return !source.vector && !find(source.tensor) && find(source.tensor + "_blocks");
   }
 
-  View view(const MatrixSource& source) const {
+  StoredView view(const MatrixSource& source) const {
     const int64_t stored_out = source.stored_out > 0 ? source.stored_out : source.out;
     CHECK(source.out >= 0 && source.in >= 0 && source.out_begin >= 0 && source.out_step >= 1);
     CHECK(source.out == 0 || source.out_begin + (source.out - 1) * source.out_step < stored_out);
@@ -115,7 +115,7 @@ class StoredCheckpoint final : public Checkpoint {
   }
 
   // A vector is read as the one row of a transposed matrix.
-  View plain_view(const MatrixSource& source, int64_t stored_out) const {
+  StoredView plain_view(const MatrixSource& source, int64_t stored_out) const {
     const bool transposed = source.transposed || source.vector;
     const int64_t rows = transposed ? source.in : stored_out;
     const int64_t columns = transposed ? stored_out : source.in;
@@ -129,8 +129,8 @@ class StoredCheckpoint final : public Checkpoint {
     const Found found =
         expect(source.tensor, shape, weight, source.vector ? "F32, F16 or BF16" : "F32, F16, BF16 or F8_E4M3");
     if (!found.tensor) return {.problem = found.problem};
-    View view{.matrix = {.encoding = *plain_encoding(found.tensor->type), .columns = columns},
-              .transposed = transposed};
+    StoredView view{.matrix = {.encoding = *plain_encoding(found.tensor->type), .columns = columns},
+                    .transposed = transposed};
     const auto per_expert =
         static_cast<int64_t>(found.tensor->data.size()) / std::max<int64_t>(1, expert_count(source));
     view.matrix.values = found.tensor->data.data() + std::max<int64_t>(0, source.expert) * per_expert;
@@ -162,7 +162,7 @@ class StoredCheckpoint final : public Checkpoint {
   }
 
   // Blocks are stored [stored_out, in / 32, 16] even where the unquantised tensor would be [in, stored_out].
-  View mxfp4_view(const MatrixSource& source, int64_t stored_out) const {
+  StoredView mxfp4_view(const MatrixSource& source, int64_t stored_out) const {
     const std::string name = source.tensor + "_blocks";
     if (source.in % kMxBlock != 0)
       return {.problem = find(name)->file.string() + ": tensor '" + printable(name) + "' cannot hold rows of " +

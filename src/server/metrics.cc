@@ -8,7 +8,7 @@
 namespace shoal {
 namespace {
 
-constexpr double kMostTokens = 1e7;  // of a request
+constexpr double kLastBucket = 1e7;  // of a request
 
 const std::vector<double> kFirstTokenSeconds{0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1,  0.25,  0.5,   0.75,
                                              1.0,   2.5,   5.0,  7.5,  10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0};
@@ -24,7 +24,7 @@ constexpr std::array<std::string_view, 7> kMethods{"GET", "HEAD", "POST", "PUT",
 // 1, 2, 5, 10, ...
 std::vector<double> token_counts() {
   std::vector<double> bounds;
-  for (double power = 1; power <= kMostTokens; power *= 10)
+  for (double power = 1; power <= kLastBucket; power *= 10)
     for (const double mantissa : {1.0, 2.0, 5.0}) bounds.push_back(mantissa * power);
   return bounds;
 }

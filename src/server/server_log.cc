@@ -11,7 +11,7 @@ namespace shoal {
 namespace {
 
 constexpr size_t kQueuedLines = 8192;
-constexpr size_t kShownBytes = 400;
+constexpr size_t kShownValueBytes = 400;
 
 }  // namespace
 
@@ -35,8 +35,9 @@ std::string ServerLog::line(const std::string& text, const nlohmann::ordered_jso
   std::string line = text;
   if (!fields.is_object()) return line;
   for (const auto& [key, value] : fields.items())
-    line += fmt::format(" {}={}", key,
-                        value.is_string() ? printable(value.get_ref<const std::string&>(), kShownBytes) : value.dump());
+    line += fmt::format(
+        " {}={}", key,
+        value.is_string() ? printable(value.get_ref<const std::string&>(), kShownValueBytes) : value.dump());
   return line;
 }
 

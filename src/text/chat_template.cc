@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/chat_template.h"
 
-#include <fstream>
-#include <sstream>
 #include <stdexcept>
 
 #include "base/error.h"
+#include "base/json_file.h"
 #include "text/jinja/builtins.h"
 #include "text/jinja/parser.h"
 #include "text/utf8.h"
@@ -17,14 +16,6 @@ using nlohmann::ordered_json;
 using text::jinja::Arguments;
 using text::jinja::Run;
 using text::jinja::Value;
-
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream content;
-  content << file.rdbuf();
-  if (!file) throw Error(ErrorKind::kInvalid, path.string() + ": cannot be read");
-  return std::move(content).str();
-}
 
 Value raise_exception(Run& run, const Arguments& arguments) {
   const Value* message = arguments.find(0, "message");
@@ -80,9 +71,9 @@ ChatTemplate ChatTemplate::parse(std::string_view source) {
 
 ChatTemplate ChatTemplate::load(const std::filesystem::path& model_dir, std::string_view name) {
   const std::filesystem::path own = model_dir / "chat_template.jinja", config = model_dir / "tokenizer_config.json";
-  if (std::filesystem::is_regular_file(own)) return parse(read_file(own));
+  if (std::filesystem::is_regular_file(own)) return parse(read_text_file(own));
   if (std::filesystem::is_regular_file(config)) {
-    const ordered_json json = ordered_json::parse(read_file(config), nullptr, false);
+    const ordered_json json = ordered_json::parse(read_text_file(config), nullptr, false);
     if (!json.is_object()) throw Error(ErrorKind::kInvalid, config.string() + ": must be a JSON object");
     const auto it = json.find("chat_template");
     if (it != json.end() && it->is_string()) return parse(it->get<std::string>());

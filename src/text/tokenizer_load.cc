@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading of tokenizer.json, tokenizer_config.json and special_tokens_map.json.
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
+#include "base/json_file.h"
 #include "text/tokenizer_impl.h"
 #include "text/utf8.h"
 
@@ -14,17 +13,8 @@ namespace {
 using text::Json;
 using Config = nlohmann::ordered_json;
 
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream content;
-  content << file.rdbuf();
-  if (!file)
-    throw Error(ErrorKind::kInvalid, path.string() + ": cannot be read; check that the file is complete and readable");
-  return std::move(content).str();
-}
-
 std::string read_if_present(const std::filesystem::path& path) {
-  return std::filesystem::is_regular_file(path) ? read_file(path) : std::string();
+  return std::filesystem::is_regular_file(path) ? read_text_file(path) : std::string();
 }
 
 Config parse_config(std::string_view text, const char* name) {
@@ -203,7 +193,7 @@ Tokenizer Tokenizer::load(const std::filesystem::path& model_dir) {
   if (!std::filesystem::is_regular_file(path))
     throw Error(ErrorKind::kInvalid, path.string() + ": no such file; a model directory needs a tokenizer.json");
   try {
-    return parse(read_file(path), read_if_present(model_dir / "tokenizer_config.json"),
+    return parse(read_text_file(path), read_if_present(model_dir / "tokenizer_config.json"),
                  read_if_present(model_dir / "special_tokens_map.json"));
   } catch (const Error& error) {
     throw Error(error.kind(), model_dir.string() + ": " + error.what());

@@ -10,11 +10,6 @@
 namespace shoal {
 namespace {
 
-const PackedMatrix& packed(const Matrix& w) {
-  CHECK(w.defined());
-  return static_cast<const PackedMatrix&>(*w.storage());
-}
-
 GemmProduct product_of(const Tensor& x, const PackedMatrix& w, const PackedRows& rows, const Tensor& out) {
   return {.w = w.panels(),
           .a = rows.data,

@@ -65,8 +65,6 @@ Picks group_by_slot(const ExpertBatch& batch, size_t slots) {
   return picks;
 }
 
-const PackedMatrix& packed(const Matrix& w) { return static_cast<const PackedMatrix&>(*w.storage()); }
-
 // One product per expert that has rows; `fill` sets what is particular to it.
 template <typename Fill>
 std::vector<GemmProduct> products_of(const Picks& picks, const std::vector<Matrix>& matrices, const Fill& fill) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/whole.h"
 
 namespace shoal {
 namespace {
@@ -13,8 +14,6 @@ namespace {
 constexpr int64_t kFlopsPerByte = 8;
 constexpr int64_t kGrainCost = 64 << 10;  // some microseconds
 constexpr int64_t kBlocksPerThread = 4;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // One product's blocks on the scale of costs: block i of [0, panels * row_blocks) begins at `begin + i * cost`. Blocks of the same panel
 // follow one another, so that its weights are read once.

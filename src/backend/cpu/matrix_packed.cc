@@ -5,13 +5,12 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/whole.h"
 
 namespace shoal {
 namespace {
 
 constexpr int kEighths = 8;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 void check_spec(const MatrixSpec& spec) {
   CHECK_GE(spec.out, 0);

@@ -9,6 +9,7 @@
 #include "backend/cpu/allocator.h"
 #include "backend/cpu/gemm.h"
 #include "backend/matrix.h"
+#include "base/error.h"
 
 namespace shoal {
 
@@ -41,5 +42,11 @@ class PackedMatrix final : public Matrix::Storage {
   std::vector<GemmStep> steps_;
   std::shared_ptr<std::byte> data_;
 };
+
+// Of a defined matrix that the CPU backend made.
+inline const PackedMatrix& packed(const Matrix& w) {
+  CHECK(w.defined());
+  return static_cast<const PackedMatrix&>(*w.storage());
+}
 
 }  // namespace shoal

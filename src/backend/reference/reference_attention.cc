@@ -10,7 +10,7 @@ namespace shoal {
 namespace {
 
 // Index of [page, head, offset, 0] in a page tensor.
-int64_t page_element(const Tensor& pages, int64_t page, int64_t head, int64_t offset) {
+int64_t element_of(const Tensor& pages, int64_t page, int64_t head, int64_t offset) {
   CHECK(0 <= page && page < pages.rows());
   return page * pages.row_stride() + (head * pages.size(2) + offset) * pages.size(3);
 }
@@ -35,8 +35,8 @@ float load(const Tensor& pages, int64_t element) {
 
 int64_t position_element(const Tensor& pages, const SequenceSpan& span, int64_t head, int64_t position) {
   const int64_t tokens_per_block = pages.size(2);
-  return page_element(pages, span.pages.at(static_cast<size_t>(position / tokens_per_block)), head,
-                      position % tokens_per_block);
+  return element_of(pages, span.pages.at(static_cast<size_t>(position / tokens_per_block)), head,
+                    position % tokens_per_block);
 }
 
 // First position that a query sees; the last is its own.
@@ -127,9 +127,9 @@ void ReferenceBackend::kv_write(const KvLayer& layer, const Tensor& k, const Ten
     const int64_t page = slots[static_cast<size_t>(row)] / layer.tokens_per_block();
     const int64_t offset = slots[static_cast<size_t>(row)] % layer.tokens_per_block();
     for (int64_t head = 0; head < k.size(1); ++head) {
-      store(layer.k, page_element(layer.k, page, head, offset), raw_row<float>(k, row) + head * k.size(2), k.size(2));
+      store(layer.k, element_of(layer.k, page, head, offset), raw_row<float>(k, row) + head * k.size(2), k.size(2));
       if (!v.defined()) continue;
-      store(layer.v, page_element(layer.v, page, head, offset), raw_row<float>(v, row) + head * v.size(2), v.size(2));
+      store(layer.v, element_of(layer.v, page, head, offset), raw_row<float>(v, row) + head * v.size(2), v.size(2));
     }
   }
 }
@@ -140,8 +140,8 @@ void ReferenceBackend::kv_copy(const KvLayer& layer, int32_t from, int32_t to, i
     for (int64_t head = 0; head < pages.size(1); ++head)
       for (int64_t row = 0; row < tokens; ++row)
         for (int64_t i = 0; i < pages.size(3); ++i) {
-          const float value = load(pages, page_element(pages, from, head, row) + i);
-          store(pages, page_element(pages, to, head, row) + i, &value, 1);
+          const float value = load(pages, element_of(pages, from, head, row) + i);
+          store(pages, element_of(pages, to, head, row) + i, &value, 1);
         }
   }
 }

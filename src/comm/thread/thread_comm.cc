@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 #include <sched.h>
 
-#include <numeric>
+#include "base/whole.h"
 
 namespace shoal {
 namespace {
@@ -13,8 +13,6 @@ namespace {
 constexpr int64_t kOneShotBytes = 32 * 1024;
 // Parts of a large all-reduce begin at multiples of a cache line.
 constexpr int64_t kPartUnit = 16;
-
-int64_t sum(std::span<const int64_t> values) { return std::accumulate(values.begin(), values.end(), int64_t{0}); }
 
 int64_t part_begin(int64_t elements, int64_t index, int64_t parts) {
   return index == parts ? elements : elements * index / parts / kPartUnit * kPartUnit;

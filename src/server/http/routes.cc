@@ -15,7 +15,7 @@ namespace shoal {
 namespace {
 
 constexpr size_t kShownPaths = 3;
-constexpr size_t kShownBytes = 80;
+constexpr size_t kShownPathBytes = 80;
 
 // Whether the path is the pattern's, and what its {…} stands for.
 bool matches(std::string_view pattern, std::string_view path, std::string& item) {
@@ -49,10 +49,10 @@ const Route& RouteTable::find(HttpRequest& request) const {
   for (const Route& route : routes_)
     if (answers(route, request.method) && matches(route.path, request.path, request.item)) return route;
   const std::string methods = allowed(request.path);
-  const std::string shown = printable(request.path, kShownBytes);
+  const std::string shown = printable(request.path, kShownPathBytes);
   if (!methods.empty()) {
     ApiError error(405, "method_not_allowed",
-                   fmt::format("{} does not answer {}", shown, printable(request.method, kShownBytes)));
+                   fmt::format("{} does not answer {}", shown, printable(request.method, kShownPathBytes)));
     error.hint = "use " + methods;
     error.headers.add("allow", methods);
     throw error;

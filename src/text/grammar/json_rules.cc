@@ -4,11 +4,12 @@
 #include <algorithm>
 #include <map>
 
+#include "text/grammar/number_range.h"
+
 namespace shoal::text {
 namespace {
 
 constexpr int32_t kBlanksBefore = 8, kIndentation = 80;
-constexpr int32_t kIntegerDigits = 19, kFractionDigits = 20;
 
 int32_t add_end(Automaton& a) {
   const int32_t end = a.add_node();
@@ -97,7 +98,7 @@ int32_t add_number(Automaton& a, bool integer) {
   a.edge(start, '0', zero);
   if (!integer) a.edge(minus, '0', zero);
   for (const int32_t from : {start, minus}) a.edge(from, '1', '9', first);
-  std::vector<int32_t> ends = digits(a, first, 0, kIntegerDigits - 1);
+  std::vector<int32_t> ends = digits(a, first, 0, kWholeDigits - 1);
   ends.push_back(zero);
   for (const int32_t stop : ends) a.nodes[stop].ends = true;
   if (integer) return a.add_rule({.start = start});

@@ -7,8 +7,7 @@
 namespace shoal::text {
 namespace {
 
-constexpr int32_t kMaxDigits = 400;                         // of a bound
-constexpr int32_t kWholeDigits = 19, kFractionDigits = 20;  // of numbers without bounds
+constexpr int32_t kMaxDigits = 400;  // of a bound
 
 std::strong_ordering compare_magnitudes(const Decimal& a, const Decimal& b) {
   if (a.whole.size() != b.whole.size()) return a.whole.size() <=> b.whole.size();

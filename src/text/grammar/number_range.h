@@ -27,6 +27,9 @@ struct Decimal {
   bool operator==(const Decimal&) const = default;
 };
 
+// Digits before and after the point of a number without bounds.
+constexpr int32_t kWholeDigits = 19, kFractionDigits = 20;
+
 struct NumberRange {
   struct Bound {
     Decimal value;

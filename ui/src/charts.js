@@ -74,7 +74,7 @@ const kCharts = {
     title: 'Tokens per second of a rank', note: 'how far ranks lie apart', format: number, empty: '', series: spread(4),
   },
   rankWait: {
-    title: 'Time in communication', note: 'share of a rank’s time, waiting for slower ranks included', format: percent, empty: '', series: spread(1),
+    title: 'Time in communication', note: 'share of a rank’s time, waiting for slower ranks included', format: percent, ceiling: 1, empty: '', series: spread(1),
   },
   kv: {
     title: 'KV cache', note: 'share of all pages', format: percent, ceiling: 1, empty: '',

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
+import { setPriority } from 'node:os';
 import { join } from 'node:path';
 import { closePage, goTo, kRoot, openBrowser, openPage, runAll, waitForColours, waitForText } from './browser.mjs';
 
@@ -20,6 +21,7 @@ const kAddress = `http://127.0.0.1:${kPort}`;
 
 async function startServer(...flags) {
   const server = spawn(binary, ['serve', 'models/shoal-tiny', '--config', 'examples/wide_ep.yaml', '--host', '127.0.0.1', '--port', String(kPort), ...flags], { cwd: kRoot });
+  setPriority(server.pid, 10);  // it takes all cores, and the browser must get its turn
   let log = '';
   for (const pipe of [server.stdout, server.stderr]) pipe.on('data', data => { log += data; });
   const ended = new Promise(done => server.on('exit', done));

@@ -93,7 +93,9 @@ TEST(LogitBlocks, DrawsAreTheInverseOfTheDistribution) {
   double below = 0.0;
   for (int32_t id = 0; id < std::ssize(logits); ++id) {
     const double mass = std::exp(1.25 * static_cast<double>(logits[id])) / total;
-    if (mass > 1e-4) EXPECT_EQ(blocks.draw(below + 0.5 * mass), id);
+    if (mass > 1e-4) {
+      EXPECT_EQ(blocks.draw(below + 0.5 * mass), id);
+    }
     below += mass;
   }
   EXPECT_EQ(blocks.draw(0.0), 0);

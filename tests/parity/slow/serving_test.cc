@@ -168,8 +168,12 @@ TEST_P(Serving, GivesWhatEachRequestGivesAlone) {
   EXPECT_GT(use.stats.reused_tokens, 0);
   EXPECT_GT(use.stats.evicted_pages, 0);
   EXPECT_GT(cancelled, 0);
-  if (c.preempts) EXPECT_GT(use.preemptions, 0);
-  if (c.policy == "GUARANTEED_NO_EVICT") EXPECT_EQ(use.preemptions, 0);
+  if (c.preempts) {
+    EXPECT_GT(use.preemptions, 0);
+  }
+  if (c.policy == "GUARANTEED_NO_EVICT") {
+    EXPECT_EQ(use.preemptions, 0);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -11,8 +11,11 @@
 // batching.
 #include "model/mla.h"
 
+#include <algorithm>
 #include <array>
 #include <numeric>
+
+#include "base/whole.h"
 
 namespace shoal {
 
@@ -20,6 +23,9 @@ namespace {
 
 // Both latent norms use this, whatever rms_norm_eps says.
 constexpr float kLatentNormEpsilon = 1e-6f;
+
+// Heads whose keys and values are expanded together: those of all heads of a long prompt would take many times the latents' memory.
+constexpr int64_t kHeadsTogether = 4;
 
 class LatentAttention : public Attention {
  public:
@@ -71,6 +77,12 @@ class LatentAttention : public Attention {
   KvShape kv_shape() const override { return {pool(), 1, mla_.kv_lora_rank + mla_.rope_dim, 0}; }
 
  private:
+  // kv_b_proj's rows of a few heads.
+  struct KvUp {
+    Range heads;
+    ColumnLinear weight;  // [heads * (nope + v), kv_lora]
+  };
+
   void declare_kv_b(const std::string& name, WeightTable& weights) {
     const int64_t per_head = mla_.nope_dim + layer_.v_dim;
     const Dim out{"heads", layer_.heads * per_head, per_head, Cut::kAttnTp};
@@ -79,10 +91,12 @@ class LatentAttention : public Attention {
     const MatrixSource stored{.tensor = name + ".weight", .out = out.size, .in = lora.size};
     for (int64_t rank = 0; rank < weights.mesh().sizes().context; ++rank) {
       const Range part = head_part(rank);
-      if (part.size() == 0) continue;
-      const Range own{rows.begin + part.begin * per_head, rows.begin + part.end * per_head};
-      kv_b_.push_back(
-          {part, {weights.matrix(MatrixKind::kColumn, {{stored, own}}, {0, lora.size}, weights.compute())}});
+      for (int64_t head = part.begin; head < part.end; head += kHeadsTogether) {
+        const Range few{head, std::min(head + kHeadsTogether, part.end)};
+        const Range own{rows.begin + few.begin * per_head, rows.begin + few.end * per_head};
+        kv_b_.push_back(
+            {few, {weights.matrix(MatrixKind::kColumn, {{stored, own}}, {0, lora.size}, weights.compute())}});
+      }
     }
     const MatrixSource turned{.tensor = name + ".weight", .out = lora.size, .in = out.size, .transposed = true};
     for (int64_t row = rows.begin; row < rows.end; row += per_head) {
@@ -134,26 +148,30 @@ class LatentAttention : public Attention {
 
   // q [rows, heads, head_dim] of one span.
   Tensor expanded(const Tensor& q, const KvLayer& kv, SequenceSpan span, const StepContext& step) const {
-    const KvLayer whole = expand(step.backend.kv_read(kv, span), {0, heads()}, kv, step.backend);
+    const Tensor latent = step.backend.kv_read(kv, span);
+    std::vector<Tensor> values;
     span.row_begin = 0;
-    span.pages = first_pages(whole);
-    return step.backend.attention(q, whole, std::array{span}, {.scale = layer_.scale, .v_dim = layer_.v_dim});
+    for (const KvUp& up : kv_b_) {
+      const KvLayer few = expand(latent, up, kv, step.backend);
+      span.pages = first_pages(few);
+      values.push_back(step.backend.attention(some_heads(q, up.heads, step.backend), few, std::array{span},
+                                              {.scale = layer_.scale, .v_dim = layer_.v_dim}));
+    }
+    return side_by_side(values, step.backend).view({q.rows(), heads(), layer_.v_dim});
   }
 
-  // Keys and values of some heads for latents [positions, kv_lora + rope], in pages 0, 1, ... of their own.
-  KvLayer expand(const Tensor& latent, Range heads, const KvLayer& kv, Backend& backend) const {
+  // Keys and values of a few heads for latents [positions, kv_lora + rope], in pages 0, 1, ... of their own.
+  KvLayer expand(const Tensor& latent, const KvUp& up, const KvLayer& kv, Backend& backend) const {
     const Tensor k_rope = latent.slice_columns(mla_.kv_lora_rank, mla_.kv_lora_rank + mla_.rope_dim);
+    const Tensor both = up.weight(backend, latent.slice_columns(0, mla_.kv_lora_rank));  // [.., heads * (nope + v)]
     std::vector<Tensor> keys, values;
-    for (const KvUp& up : kv_b_) {
-      if (up.heads.end <= heads.begin || heads.end <= up.heads.begin) continue;
-      const Tensor both = up.weight(backend, latent.slice_columns(0, mla_.kv_lora_rank));  // [.., heads * (nope + v)]
-      for (int64_t head = 0, column = 0; head < up.heads.size(); ++head, column += mla_.nope_dim + layer_.v_dim) {
-        keys.push_back(both.slice_columns(column, column + mla_.nope_dim));
-        keys.push_back(k_rope);
-        values.push_back(both.slice_columns(column + mla_.nope_dim, column + mla_.nope_dim + layer_.v_dim));
-      }
+    for (int64_t head = 0, column = 0; head < up.heads.size(); ++head, column += mla_.nope_dim + layer_.v_dim) {
+      keys.push_back(both.slice_columns(column, column + mla_.nope_dim));
+      keys.push_back(k_rope);
+      values.push_back(both.slice_columns(column + mla_.nope_dim, column + mla_.nope_dim + layer_.v_dim));
     }
-    const int64_t positions = latent.rows(), block = kv.tokens_per_block(), pages = (positions + block - 1) / block;
+    const int64_t positions = latent.rows(), block = kv.tokens_per_block(), pages = ceil_div(positions, block);
+    const Range& heads = up.heads;
     const Tensor k = backend.concat_columns(keys).view({positions, heads.size(), layer_.head_dim});
     const Tensor v = backend.concat_columns(values).view({positions, heads.size(), layer_.v_dim});
     // Latents of eight bits were rounded once; what is made of them is not rounded to eight bits again.
@@ -190,9 +208,35 @@ class LatentAttention : public Attention {
     for (const SequenceSpan& span : spans)
       if (span.context > held.context) held = span;
     held.context = task.share.held_before(held.context, task.kv.tokens_per_block());
-    const KvLayer whole = expand(step.backend.kv_read(task.kv, held), task.heads, task.kv, step.backend);
-    for (SequenceSpan& span : spans) span.pages = first_pages(whole);
-    return step.backend.attention_part(q, whole, spans, {.scale = layer_.scale, .v_dim = layer_.v_dim}, task.share);
+    const Tensor latent = step.backend.kv_read(task.kv, held);
+    std::vector<Tensor> values, maxima, sums;
+    for (const KvUp& up : kv_b_) {
+      if (up.heads.end <= task.heads.begin || task.heads.end <= up.heads.begin) continue;
+      const KvLayer few = expand(latent, up, task.kv, step.backend);
+      for (SequenceSpan& span : spans) span.pages = first_pages(few);
+      const Range of_task{up.heads.begin - task.heads.begin, up.heads.end - task.heads.begin};
+      const AttentionPart part = step.backend.attention_part(
+          some_heads(q, of_task, step.backend), few, spans, {.scale = layer_.scale, .v_dim = layer_.v_dim}, task.share);
+      values.push_back(part.values);
+      maxima.push_back(part.maxima);
+      sums.push_back(part.sums);
+    }
+    return {side_by_side(values, step.backend).view({q.rows(), task.heads.size(), layer_.v_dim}),
+            side_by_side(maxima, step.backend), side_by_side(sums, step.backend)};
+  }
+
+  // [tokens, some heads, ...] of [tokens, heads, ...].
+  static Tensor some_heads(const Tensor& q, Range heads, Backend& backend) {
+    if (heads.size() == q.size(1)) return q;
+    const Tensor flat = q.view({q.rows(), q.row_elements()});
+    const Tensor columns = flat.slice_columns(heads.begin * q.size(2), heads.end * q.size(2));
+    return backend.concat_columns(std::array{columns}).view({q.rows(), heads.size(), q.size(2)});
+  }
+
+  // Rows one after the other, [tokens, columns of all].
+  static Tensor side_by_side(std::vector<Tensor>& parts, Backend& backend) {
+    for (Tensor& part : parts) part = part.view({part.rows(), part.row_elements()});
+    return parts.size() == 1 ? parts.front() : backend.concat_columns(parts);
   }
 
   static std::vector<int32_t> first_pages(const KvLayer& layer) {
@@ -261,16 +305,10 @@ class LatentAttention : public Attention {
     return result;
   }
 
-  // kv_b_proj's rows of some heads.
-  struct KvUp {
-    Range heads;
-    ColumnLinear weight;  // [heads * (nope + v), kv_lora]
-  };
-
   MlaSpec mla_;
   ColumnLinear down_;                         // [q_lora + kv_lora + rope, hidden], whole on every rank
   ColumnLinear q_proj_;                       // [heads * (nope + rope), q_lora or hidden]
-  std::vector<KvUp> kv_b_;                    // one for each context-parallel rank's part of the heads
+  std::vector<KvUp> kv_b_;                    // in order of heads; none crosses the parts of context-parallel ranks
   std::vector<const Matrix*> key_up_turned_;  // by head: [kv_lora, nope]
   std::vector<const Matrix*> value_up_;       // by head: [v, kv_lora]
   const Tensor* q_a_norm_ = nullptr;          // [q_lora]

@@ -54,6 +54,7 @@ struct SchedulerConfig {
 struct ExpertStatisticConfig {
   std::string path = "expert_statistic";
   std::string iter_range;  // "start-stop"; empty: nothing is recorded unless asked for while running
+  bool token_selections = false;
 };
 
 struct EngineConfig {

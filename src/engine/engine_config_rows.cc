@@ -291,6 +291,11 @@ std::vector<Option> statistic_rows(ExpertStatisticConfig& c) {
       {.name = "expert_statistic.path",
        .field = &c.path,
        .help = "directory of these files; also EXPERT_STATISTIC_PATH"},
+      {.name = "expert_statistic.token_selections",
+       .field = &c.token_selections,
+       .help =
+           "also each token's experts, for co-occurrence and ranks sent to (4 bytes of memory a pick until they are "
+           "written); also EXPERT_STATISTIC_TOKEN_SELECTIONS"},
   };
 }
 

@@ -95,7 +95,7 @@ int64_t Engine::stop_expert_statistics(const std::filesystem::path& directory) {
     balancer->record(0, 0);
     recorded.push_back(balancer->take_recorded());
   }
-  return write_recorded(directory, setup_.spec, mesh().sizes().moe_expert, recorded);
+  return write_recorded(directory, setup_.spec, mesh(), recorded);
 }
 
 int64_t Engine::write_expert_statistics() {

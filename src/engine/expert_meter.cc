@@ -48,9 +48,9 @@ std::optional<StepRecord> ExpertMeter::add(const RankReport& report) {
 
 void ExpertMeter::add_picks(Pending& pending, const RankReport& report) {
   const Coordinates at = mesh_.at(report.rank);
-  std::map<int64_t, LayerPicks>& last = last_[report.rank];
+  std::map<int64_t, Totals>& last = last_[report.rank];
   for (const auto& [layer, totals] : report.totals) {
-    LayerPicks& before = last[layer];
+    Totals& before = last[layer];
     before.by_expert.resize(totals.by_expert.size());
     std::vector<int64_t>& sum = pending.by_expert[layer];
     sum.resize(totals.by_expert.size());
@@ -58,6 +58,7 @@ void ExpertMeter::add_picks(Pending& pending, const RankReport& report) {
     if (pending.counts) {
       home = &pending.counts->by_home[at.moe_ep][layer];
       home->resize(totals.by_expert.size());
+      if (totals.selections) pending.counts->selections[layer][report.rank] = *totals.selections;
     }
     for (size_t expert = 0; expert < totals.by_expert.size(); ++expert) {
       const int64_t picks = totals.by_expert[expert] - before.by_expert[expert];
@@ -67,7 +68,7 @@ void ExpertMeter::add_picks(Pending& pending, const RankReport& report) {
     std::vector<int64_t>& by_rank = pending.by_rank[layer];
     by_rank.resize(mesh_.sizes().moe_expert);
     if (at.moe_tp == 0) by_rank[at.moe_ep] += totals.computed - before.computed;  // the others have slices of the same
-    before = totals;
+    before = {totals.by_expert, totals.computed};
   }
 }
 

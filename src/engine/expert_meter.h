@@ -57,10 +57,12 @@ class ExpertMeter {
   // By EP rank, of the last steps, with the same decay.
   const std::map<int64_t, std::vector<double>>& recent_by_rank() const { return recent_by_rank_; }
 
-  // Counts of each step by layer and expert, by the EP rank that is home of the tokens.
+  // Of one step: counts by layer and expert, by the EP rank that is home of the tokens; where ranks keep them, the selections of each rank.
   struct Counts {
     int64_t step = 0;
     std::vector<std::map<int64_t, std::vector<int64_t>>> by_home;  // [ep]
+    std::map<int64_t, std::map<int, std::vector<int32_t>>> selections =
+        {};  // layer -> rank of the replica -> [tokens, top_k]
   };
   // Of steps begin <= i < end from now on; what is recorded already stays.
   void record(int64_t begin, int64_t end);
@@ -83,7 +85,11 @@ class ExpertMeter {
   void add_to_batches(int64_t layer, const std::vector<int64_t>& by_expert);
 
   Mesh mesh_;
-  std::vector<std::map<int64_t, LayerPicks>> last_;  // by rank: its totals at the report before
+  struct Totals {
+    std::vector<int64_t> by_expert;
+    int64_t computed = 0;
+  };
+  std::vector<std::map<int64_t, Totals>> last_;  // by rank: at the report before
   std::map<int64_t, Pending> pending_;
   std::map<int64_t, std::vector<double>> recent_, recent_by_rank_;
   std::map<int64_t, int64_t> picks_;

@@ -38,6 +38,24 @@ TEST(ExpertMeter, AStepIsWhatAllRanksAddedInIt) {
   EXPECT_THAT(recorded[1].by_home[1].at(3), ElementsAre(0, 2));
 }
 
+TEST(ExpertMeter, KeepsSelectionsOfRecordedSteps) {
+  ExpertMeter meter(Mesh({.tensor = 2, .moe_expert = 2}));
+  const auto report = [&](int rank, int64_t step, std::vector<int32_t> selections) {
+    std::map<int64_t, LayerPicks> picks = totals({1, 1}, 1);
+    picks.at(3).selections = std::move(selections);
+    meter.add({.rank = rank, .step = step, .totals = picks});
+  };
+  meter.record(1, 2);
+  for (int64_t step = 0; step < 3; ++step) {
+    report(1, step, {});
+    report(0, step, {static_cast<int32_t>(step), 1});
+  }
+  const auto recorded = meter.take_recorded();
+  ASSERT_EQ(recorded.size(), 1u);
+  EXPECT_THAT(recorded[0].selections.at(3).at(0), ElementsAre(1, 1));
+  EXPECT_THAT(recorded[0].selections.at(3).at(1), testing::IsEmpty());
+}
+
 TEST(ExpertMeter, BatchesAreStepsWithEnoughPicks) {
   ExpertMeter meter(Mesh({.tensor = 1}));
   int64_t step = 0, one = 0, other = 0;

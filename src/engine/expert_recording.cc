@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/expert_recording.h"
 
+#include <functional>
 #include <map>
+#include <set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/json_file.h"
@@ -10,14 +13,38 @@
 namespace shoal {
 namespace {
 
-using Sums = std::map<std::pair<int64_t, int64_t>, std::vector<int64_t>>;  // (step, layer) -> by expert
+using Key = std::pair<int64_t, int64_t>;  // (step, layer)
+using Recorded = std::map<Key, std::vector<int64_t>>;
 
-void add(Sums& sums, int64_t step, const std::map<int64_t, std::vector<int64_t>>& by_layer) {
-  for (const auto& [layer, counts] : by_layer) {
-    std::vector<int64_t>& sum = sums[{step, layer}];
+void add_counts(const ExpertMeter::Counts& step, int64_t home, Recorded& sums) {
+  for (const auto& [layer, counts] : step.by_home[home]) {
+    std::vector<int64_t>& sum = sums[{step.step, layer}];
     sum.resize(counts.size());
     for (size_t i = 0; i < counts.size(); ++i) sum[i] += counts[i];
   }
+}
+
+void add_selections(const ExpertMeter::Counts& step, const Mesh& mesh, std::vector<Recorded>& by_home) {
+  for (const auto& [layer, by_rank] : step.selections) {
+    for (const auto& [rank, experts] : by_rank) {
+      std::vector<int64_t>& all = by_home[mesh.at(rank).moe_ep][{step.step, layer}];
+      all.insert(all.end(), experts.begin(), experts.end());
+    }
+  }
+}
+
+// For each key, also where nothing was recorded.
+std::vector<StatisticsTensor> tensors_of(const Recorded& recorded, const std::set<Key>& keys,
+                                         const std::function<void(StatisticsTensor&)>& shape) {
+  std::vector<StatisticsTensor> tensors;
+  for (const Key& key : keys) {
+    const auto found = recorded.find(key);
+    StatisticsTensor tensor{.iteration = key.first, .layer = key.second, .shape = {}, .values = {}};
+    if (found != recorded.end()) tensor.values = found->second;
+    shape(tensor);
+    tensors.push_back(std::move(tensor));
+  }
+  return tensors;
 }
 
 }  // namespace
@@ -40,35 +67,38 @@ StatisticsMeta statistics_meta(const ModelSpec& spec) {
   return {};
 }
 
-int64_t write_recorded(const std::filesystem::path& directory, const ModelSpec& spec, int64_t ep,
+int64_t write_recorded(const std::filesystem::path& directory, const ModelSpec& spec, const Mesh& mesh,
                        const std::vector<std::vector<ExpertMeter::Counts>>& replicas) {
-  std::vector<Sums> by_home(ep);
-  Sums all;  // which steps and layers there are
+  const int64_t ep = mesh.sizes().moe_expert;
+  std::vector<Recorded> counts(ep), selections(ep);
+  std::set<Key> keys;
+  bool selected = false;
   for (const auto& replica : replicas) {
-    for (const ExpertMeter::Counts& counts : replica) {
-      for (int64_t home = 0; home < ep; ++home) {
-        add(by_home[home], counts.step, counts.by_home[home]);
-        add(all, counts.step, counts.by_home[home]);
-      }
+    for (const ExpertMeter::Counts& step : replica) {
+      for (int64_t home = 0; home < ep; ++home) add_counts(step, home, counts[home]);
+      add_selections(step, mesh, selections);
+      selected = selected || !step.selections.empty();
+      for (const auto& by_layer : step.by_home)
+        for (const auto& [layer, ignored] : by_layer) keys.insert({step.step, layer});
     }
   }
-  if (all.empty()) return 0;
+  if (keys.empty()) return 0;
   const StatisticsMeta meta = statistics_meta(spec);
   start_statistics(directory, meta, ep);
-  int64_t steps = 0, last = -1;
-  for (const auto& [key, counts] : all) steps += std::exchange(last, key.first) != key.first;
   for (int64_t home = 0; home < ep; ++home) {
-    std::vector<StatisticsTensor> tensors;
-    for (const auto& [key, counts] : all) {
-      StatisticsTensor& tensor = tensors.emplace_back(
-          StatisticsTensor{.iteration = key.first, .layer = key.second, .shape = {meta.num_experts}, .values = {}});
-      const auto own = by_home[home].find(key);
-      if (own != by_home[home].end()) tensor.values = own->second;
-      tensor.values.resize(meta.num_experts);
-    }
-    write_statistics(directory, StatisticsFile::kCounts, home, tensors);
+    write_statistics(directory, StatisticsFile::kCounts, home, tensors_of(counts[home], keys, [&](auto& tensor) {
+                       tensor.values.resize(meta.num_experts);
+                       tensor.shape = {meta.num_experts};
+                     }));
+    if (!selected) continue;
+    write_statistics(
+        directory, StatisticsFile::kTokenSelections, home, tensors_of(selections[home], keys, [&](auto& tensor) {
+          tensor.shape = {std::ssize(tensor.values) / meta.num_experts_per_token, meta.num_experts_per_token};
+        }));
   }
-  return steps;
+  std::set<int64_t> steps;
+  for (const auto& [step, layer] : keys) steps.insert(step);
+  return std::ssize(steps);
 }
 
 }  // namespace shoal

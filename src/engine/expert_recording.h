@@ -11,6 +11,7 @@
 #include "engine/expert_meter.h"
 #include "engine/expert_statistics.h"
 #include "model/spec.h"
+#include "parallel/mesh.h"
 
 namespace shoal {
 
@@ -23,9 +24,10 @@ StepRange parse_step_range(const std::string& text);
 
 StatisticsMeta statistics_meta(const ModelSpec& spec);
 
-// One file for each EP rank: picks of the tokens whose home it is. `replicas`: what each recorded; equal steps are added up. Every step and
-// layer in every file. Returns the number of steps; with none, no file is written.
-int64_t write_recorded(const std::filesystem::path& directory, const ModelSpec& spec, int64_t ep,
+// One file for each EP rank: picks of the tokens whose home it is, and one of these tokens' selections where the ranks kept them. `replicas`:
+// what each recorded; equal steps are put together. Every step and layer in every file. Returns the number of steps; with none, no file is
+// written.
+int64_t write_recorded(const std::filesystem::path& directory, const ModelSpec& spec, const Mesh& mesh,
                        const std::vector<std::vector<ExpertMeter::Counts>>& replicas);
 
 }  // namespace shoal

@@ -21,6 +21,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kMetaFile = "meta_info.json";
 constexpr const char* kRecord = "record with EXPERT_STATISTIC_ITER_RANGE and EXPERT_STATISTIC_PATH";
+constexpr const char* kRecordSelections = "record with EXPERT_STATISTIC_TOKEN_SELECTIONS=true as well";
 constexpr int64_t kMostExperts = 1 << 16;
 constexpr int64_t kMostPicks = int64_t{1} << 44;  // of one expert, layer, iteration and rank; sums stay far below 2^63
 
@@ -305,7 +306,7 @@ void visit_token_selections(const fs::path& directory, const IterationRange& ran
   const StatisticsMeta meta = read_statistics_meta(directory);
   const std::map<int64_t, fs::path> files = rank_files(directory, StatisticsFile::kTokenSelections);
   if (files.empty())
-    refuse(directory, "holds no token_selected_experts_rank0.safetensors; record with the tokens' selections");
+    refuse(directory, fmt::format("holds no token_selected_experts_rank0.safetensors; {}", kRecordSelections));
   for (const auto& [rank, path] : files) {
     const RankFile file(path, range);
     for (const auto& [key, tensor] : file.tensors()) {
@@ -334,6 +335,9 @@ void start_statistics(const fs::path& directory, const StatisticsMeta& meta, int
                          files.rbegin()->second.filename().string(), ranks));
     }
   }
+  // This run may write none of these, and an earlier run's would pass for its own.
+  for (const StatisticsFile kind : {StatisticsFile::kCooccurrence, StatisticsFile::kTokenSelections})
+    for (const auto& [rank, path] : rank_files(directory, kind)) fs::remove(path, error);
   const nlohmann::ordered_json json = {{"num_experts", meta.num_experts},
                                        {"num_experts_per_token", meta.num_experts_per_token}};
   NewFile file(directory / kMetaFile);

@@ -74,7 +74,8 @@ struct StatisticsTensor {
 };
 enum class StatisticsFile { kCounts, kCooccurrence, kTokenSelections };
 
-// Makes the directory and its meta_info.json. Error if it holds files of ranks that this run does not have: they would be counted with it.
+// Makes the directory and its meta_info.json, and removes the optional files of an earlier run. Error if it holds files of ranks that this run
+// does not have: they would be counted with it.
 void start_statistics(const std::filesystem::path& directory, const StatisticsMeta& meta, int64_t ranks);
 void write_statistics(const std::filesystem::path& directory, StatisticsFile kind, int64_t rank,
                       const std::vector<StatisticsTensor>& tensors);

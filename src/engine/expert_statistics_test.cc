@@ -116,6 +116,10 @@ TEST_F(ExpertStatisticsTest, KeepsRunsApart) {
   write(3, {{0, 0, {2}, {1, 1}}});
   start_statistics(directory_, {.num_experts = 2, .num_experts_per_token = 1}, 4);
   EXPECT_THROW(start_statistics(directory_, {.num_experts = 2, .num_experts_per_token = 1}, 2), Error);
+  write_statistics(directory_, StatisticsFile::kTokenSelections, 3, {{0, 0, {1, 1}, {1}}});
+  EXPECT_EQ(read_cooccurrence(directory_).size(), 1u);
+  start_statistics(directory_, {.num_experts = 2, .num_experts_per_token = 1}, 4);
+  EXPECT_THROW(read_cooccurrence(directory_), Error);  // of the run before
 }
 
 }  // namespace

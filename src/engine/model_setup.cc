@@ -57,7 +57,8 @@ ModelOptions model_options(const EngineConfig& config, const Types& types) {
           .moe_max_num_tokens = config.moe.max_num_tokens,
           .pp_partition = config.pp_partition,
           .context = config.cp.schemes(),
-          .placements = {}};
+          .placements = {},
+          .keep_selections = config.expert_statistic.token_selections};
 }
 
 void check_sizes(const ModelSetup& setup, Problems& problems) {

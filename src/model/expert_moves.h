@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -74,6 +75,8 @@ struct LayerPicks {
       by_expert;          // of the tokens that this rank counts: each token is counted on one rank of the stage
   int64_t computed = 0;   // by this rank's slots, whoever counted them
   int64_t most_rows = 0;  // that one call brought to this rank's slots
+  // [tokens, top_k] of the last step, of those that `by_expert` counts; absent: not kept (ModelOptions::keep_selections).
+  std::optional<std::vector<int32_t>> selections = {};
 };
 
 }  // namespace shoal

@@ -23,7 +23,10 @@ struct RankModel::Impl {
             stage_layers(static_cast<int64_t>(spec.layers.size()), mesh.sizes().pipeline, options.pp_partition)[at.pp],
             build),
         plan(declare_room_and_plan()) {
-    for (const auto& [layer, experts] : plan.experts) picks[layer].by_expert.assign(spec.layers[layer].moe->experts, 0);
+    for (const auto& [layer, experts] : plan.experts) {
+      picks[layer].by_expert.assign(spec.layers[layer].moe->experts, 0);
+      if (options.keep_selections) picks[layer].selections.emplace();
+    }
   }
 
   // Declared after the decoder, and before its plan counts the bytes.

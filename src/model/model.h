@@ -36,6 +36,7 @@ struct ModelOptions {
   // What the experts' slots hold at first, by layer; absent: every expert once, Placement::contiguous.
   std::map<int64_t, Placement> placements;
   bool movable_experts = false;  // while requests run: each rank keeps room for the slots of one layer more
+  bool keep_selections = false;  // LayerPicks::selections
 };
 
 // What a rank will hold and say, known before anything is read.

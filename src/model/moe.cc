@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <utility>
 
 #include "comm/moe_exchange.h"
 
@@ -281,8 +282,11 @@ int64_t MoeBlock::calls(std::span<const int64_t> home_tokens) const {
 }
 
 void MoeBlock::count(const Routing& routing, const StepContext& step, LayerPicks& picks) const {
+  if (picks.selections) picks.selections->clear();
   if (step.attn.rank() != 0 || routing.experts.elements() == 0) return;
-  for (const int32_t expert : step.backend.to_host_ids(routing.experts)) ++picks.by_expert[expert];
+  std::vector<int32_t> experts = step.backend.to_host_ids(routing.experts);
+  for (const int32_t expert : experts) ++picks.by_expert[expert];
+  if (picks.selections) picks.selections = std::move(experts);
 }
 
 }  // namespace shoal

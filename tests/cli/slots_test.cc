@@ -63,8 +63,9 @@ TEST(Slots, RecordedPlannedAndRun) {
   const std::vector<std::string> generate = with({"generate", kTiny, "--json", "--deterministic", "--prompt",
                                                   "In the beginning God", "--max-tokens", "24", "--ignore-eos"},
                                                  kLayout);
-  const Outcome first =
-      run_shoal(generate, {{"EXPERT_STATISTIC_ITER_RANGE", "1-20"}, {"EXPERT_STATISTIC_PATH", statistics}});
+  const Outcome first = run_shoal(generate, {{"EXPERT_STATISTIC_ITER_RANGE", "1-20"},
+                                             {"EXPERT_STATISTIC_PATH", statistics},
+                                             {"EXPERT_STATISTIC_TOKEN_SELECTIONS", "true"}});
   ASSERT_EQ(first.code, 0) << first.err;
   EXPECT_THAT(first.err, HasSubstr("experts of 19 steps of 1-20"));
   const Outcome planned = run_shoal({"eplb", "generate", "--expert_statistic_path", statistics, "--ep_size", "4",
@@ -74,6 +75,16 @@ TEST(Slots, RecordedPlannedAndRun) {
   ASSERT_EQ(second.code, 0) << second.err;
   EXPECT_THAT(second.err, HasSubstr("moves    replica 0"));
   EXPECT_EQ(first.objects(), second.objects());
+  // Of the 19 tokens: four different experts each, on at least one and at most four ranks.
+  const Outcome sends = run_shoal(
+      {"eplb", "report_send_ranks_per_token", "--expert_statistic_path", statistics, "--ep_size", "4", "--json"});
+  ASSERT_EQ(sends.code, 0) << sends.err;
+  const json layers = json::parse(sends.out)["layers"];
+  EXPECT_EQ(layers.size(), 7u);
+  for (const json& layer : layers) EXPECT_NEAR(layer["num_send_ranks_per_token"].get<double>(), 2.5, 1.5);
+  const Outcome pairs =
+      run_shoal({"eplb", "generate", "--cooccurrence", "--expert_statistic_path", statistics, "--output_path", plan});
+  EXPECT_EQ(pairs.code, 0) << pairs.err;
 }
 
 }  // namespace

@@ -293,5 +293,37 @@ TEST(ExpertStatisticsOfARun, AddUpToThePicks) {
   }
 }
 
+// Every token once, whichever rank counted it: under each layout the same tokens with the same experts, and as many picks as the counts say.
+TEST(ExpertStatisticsOfARun, HoldEachTokensSelections) {
+  const testing_support::TempDirectory directory;
+  std::map<int64_t, std::multiset<std::vector<int64_t>>> alone;  // layer -> tokens
+  for (const Layout& layout : {Layout{"alone", 1, 1, 1, 1, 1, 1}, Layout{"adp2_pp2_ep2", 2, 2, 1, 1, 2, 2},
+                               Layout{"dp2_tp2_ep2", 2, 1, 2, 1, 2}, Layout{"tp2_moe_tp2", 2, 1, 1, 2, 1},
+                               Layout{.name = "tp2_cp2_ep4", .tp = 2, .ep = 4, .cp = 2}}) {
+    EngineConfig config = tiny_config(layout);
+    config.expert_statistic = {
+        .path = (directory.path() / layout.name).string(), .iter_range = "0-100000", .token_selections = true};
+    Engine engine(kTiny, config);
+    engine.score(domain(40, 5));
+    ASSERT_GT(engine.write_expert_statistics(), 0) << layout.name;
+    const ExpertStatistics counts = read_expert_statistics(config.expert_statistic.path);
+    std::map<int64_t, std::multiset<std::vector<int64_t>>> tokens;
+    std::map<int64_t, std::vector<int64_t>> picks;
+    visit_token_selections(config.expert_statistic.path, {}, [&](const TokenSelections& selections) {
+      std::vector<int64_t>& sum = picks[selections.layer];
+      sum.resize(counts.counters);
+      for (const int64_t expert : selections.experts) ++sum[expert];
+      for (size_t i = 0; i < selections.experts.size(); i += selections.top_k) {
+        const auto token = selections.experts.subspan(i, selections.top_k);
+        tokens[selections.layer].emplace(token.begin(), token.end());
+      }
+    });
+    for (size_t i = 0; i < counts.layers.size(); ++i) EXPECT_EQ(picks.at(counts.layers[i]), counts.total(i));
+    if (alone.empty()) alone = tokens;
+    EXPECT_EQ(tokens, alone) << layout.name;
+    EXPECT_EQ(read_cooccurrence(config.expert_statistic.path).size(), counts.layers.size());
+  }
+}
+
 }  // namespace
 }  // namespace shoal

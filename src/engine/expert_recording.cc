@@ -13,8 +13,8 @@
 namespace shoal {
 namespace {
 
-using Key = std::pair<int64_t, int64_t>;  // (step, layer)
-using Recorded = std::map<Key, std::vector<int64_t>>;
+using StepLayer = std::pair<int64_t, int64_t>;  // (step, layer)
+using Recorded = std::map<StepLayer, std::vector<int64_t>>;
 
 void add_counts(const ExpertMeter::Counts& step, int64_t home, Recorded& sums) {
   for (const auto& [layer, counts] : step.by_home[home]) {
@@ -34,10 +34,10 @@ void add_selections(const ExpertMeter::Counts& step, const Mesh& mesh, std::vect
 }
 
 // For each key, also where nothing was recorded.
-std::vector<StatisticsTensor> tensors_of(const Recorded& recorded, const std::set<Key>& keys,
+std::vector<StatisticsTensor> tensors_of(const Recorded& recorded, const std::set<StepLayer>& keys,
                                          const std::function<void(StatisticsTensor&)>& shape) {
   std::vector<StatisticsTensor> tensors;
-  for (const Key& key : keys) {
+  for (const StepLayer& key : keys) {
     const auto found = recorded.find(key);
     StatisticsTensor tensor{.iteration = key.first, .layer = key.second, .shape = {}, .values = {}};
     if (found != recorded.end()) tensor.values = found->second;
@@ -71,7 +71,7 @@ int64_t write_recorded(const std::filesystem::path& directory, const ModelSpec& 
                        const std::vector<std::vector<ExpertMeter::Counts>>& replicas) {
   const int64_t ep = mesh.sizes().moe_expert;
   std::vector<Recorded> counts(ep), selections(ep);
-  std::set<Key> keys;
+  std::set<StepLayer> keys;
   bool selected = false;
   for (const auto& replica : replicas) {
     for (const ExpertMeter::Counts& step : replica) {

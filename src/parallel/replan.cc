@@ -18,11 +18,15 @@ namespace {
 constexpr size_t kRanksTried[] = {3, 12};
 constexpr size_t kExpertsTried = 3;  // of a heavy rank, for a further copy
 constexpr double kLeastGain = 1e-9;  // of the excess; less is rounding
+// Of a split, to compare placements by: what the last passes still shift hardly differs between them.
+constexpr int kPassesToCompare = 4;
+// Vectors after which a step that has gained less than half as much as the best one is given up.
+constexpr size_t kVectorsToJudge = 2;
 
 // What a board is worth: how far ranks are above the target, and the imbalance, of each load vector.
 struct Score {
-  double excess = 0;  // sum over ranks of ((load - limit) / mean)^2 where positive, mean over vectors
-  double imbalance = 0;
+  std::vector<double> excess;  // by vector: sum over ranks of ((load - limit) / mean)^2 where positive
+  double imbalance = 0;        // mean over vectors
 };
 
 // Changes slots of a board; the first `changes` of `slots` are used.
@@ -91,11 +95,23 @@ class Search {
     for (const std::vector<int64_t>& tokens : vectors_) {
       split_.split(tokens);
       score.imbalance += imbalance(split_.tokens_of_rank());
-      score.excess += excess(split_.tokens_of_rank());
+      split_.split(tokens, kPassesToCompare);
+      score.excess.push_back(excess(split_.tokens_of_rank()));
     }
     score.imbalance /= static_cast<double>(vectors_.size());
-    score.excess /= static_cast<double>(vectors_.size());
     return score;
+  }
+
+  // By how much the board's excess is less than it was, mean over vectors. Where the first of them show less than half of `most`, theirs.
+  double gain_of_board(const Score& before, double most) {
+    split_.reset(board_);
+    double gain = 0;
+    for (size_t i = 0; i < vectors_.size(); ++i) {
+      if (i == kVectorsToJudge && gain < 0.5 * most * static_cast<double>(i)) return gain / static_cast<double>(i);
+      split_.split(vectors_[i], kPassesToCompare);
+      gain += before.excess[i] - excess(split_.tokens_of_rank());
+    }
+    return gain / static_cast<double>(vectors_.size());
   }
 
   double excess(std::span<const int64_t> tokens_of_rank) const {
@@ -124,7 +140,8 @@ class Search {
       if (step.changes > copies_left) continue;
       const Step undo = undo_of(step);
       apply(step);
-      const double gain = (now.excess - score_of_board().excess) / static_cast<double>(step.changes);
+      const auto changes = static_cast<double>(step.changes);
+      const double gain = gain_of_board(now, most * changes) / changes;
       apply(undo);
       if (gain <= most) continue;
       most = gain;

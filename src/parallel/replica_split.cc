@@ -2,6 +2,7 @@
 #include "parallel/replica_split.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 
@@ -60,10 +61,14 @@ std::span<const int64_t> ReplicaSplit::split(std::span<const int64_t> tokens_of_
   }
   for (const Spread& shared : shared_) start_evenly(shared, tokens_of_expert[shared.expert]);
   // Forwards and backwards in turn, so that load crosses a chain of experts in either direction.
-  for (int pass = 0; pass < passes; ++pass) {
+  // A pass that shifts nothing is the last: so would all others be.
+  bool shifts = true;
+  for (int pass = 0; pass < passes && shifts; ++pass) {
+    shifts = false;
     for (size_t i = 0; i < shared_.size(); ++i) {
       const Spread& shared = shared_[pass % 2 == 0 ? i : shared_.size() - 1 - i];
-      pour(shared, tokens_of_expert[shared.expert]);
+      const int64_t tokens = tokens_of_expert[shared.expert];
+      shifts |= shared.count == 2 ? pour_in_two(shared, tokens) : pour(shared, tokens);
     }
   }
   return tokens_of_slot_;
@@ -82,7 +87,7 @@ void ReplicaSplit::start_evenly(const Spread& shared, int64_t tokens) {
 }
 
 // Level = the height at which the tokens end when poured over the ranks' other load; the lightest ranks stand below it.
-void ReplicaSplit::pour(const Spread& shared, int64_t tokens) {
+bool ReplicaSplit::pour(const Spread& shared, int64_t tokens) {
   const std::span<Place> places = std::span(places_).subspan(shared.first, shared.count);
   for (Place& place : places) place.other_tokens = tokens_of_rank_[place.rank] - tokens_of_slot_[place.slot];
   // By load, equal ones by slot. Insertion: few places, and nearly in order from the pass before.
@@ -104,13 +109,34 @@ void ReplicaSplit::pour(const Spread& shared, int64_t tokens) {
   }
   const int64_t level = volume / static_cast<int64_t>(wet);
   const int64_t above = volume % static_cast<int64_t>(wet);
+  bool shifts = false;
   for (size_t i = 0; i < places.size(); ++i) {
     const Place& place = places[i];
     const int64_t height = level + (static_cast<int64_t>(i) < above ? 1 : 0);
     const int64_t share = i < wet ? height - place.other_tokens : 0;
-    tokens_of_slot_[place.slot] = share;
+    shifts |= std::exchange(tokens_of_slot_[place.slot], share) != share;
     tokens_of_rank_[place.rank] = place.other_tokens + share;
   }
+  return shifts;
+}
+
+// pour() for two places, the most frequent case: no order to keep, no division.
+bool ReplicaSplit::pour_in_two(const Spread& shared, int64_t tokens) {
+  const Place& first = places_[shared.first];
+  const Place& second = places_[shared.first + 1];
+  const int64_t of_first = tokens_of_rank_[first.rank] - tokens_of_slot_[first.slot];
+  const int64_t of_second = tokens_of_rank_[second.rank] - tokens_of_slot_[second.slot];
+  const bool first_is_lower = of_first != of_second ? of_first < of_second : first.slot < second.slot;
+  // The lower rank gets what lifts it to the other, and half of the rest, the odd token too.
+  const int64_t step = first_is_lower ? of_second - of_first : of_first - of_second;
+  const int64_t lower_share = tokens <= step ? tokens : step + (tokens - step + 1) / 2;
+  const int64_t share = first_is_lower ? lower_share : tokens - lower_share;
+  if (share == tokens_of_slot_[first.slot]) return false;
+  tokens_of_slot_[first.slot] = share;
+  tokens_of_slot_[second.slot] = tokens - share;
+  tokens_of_rank_[first.rank] = of_first + share;
+  tokens_of_rank_[second.rank] = of_second + tokens - share;
+  return true;
 }
 
 std::vector<int64_t> even_split(const Placement& placement, std::span<const int64_t> tokens_of_expert) {

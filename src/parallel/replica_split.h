@@ -49,7 +49,9 @@ class ReplicaSplit {
 
   void add_expert(int32_t expert, int32_t begin, int32_t end);
   void start_evenly(const Spread& shared, int64_t tokens);
-  void pour(const Spread& shared, int64_t tokens);
+  // These return whether any slot's tokens change.
+  bool pour(const Spread& shared, int64_t tokens);
+  bool pour_in_two(const Spread& shared, int64_t tokens);
 
   int64_t experts_;
   std::vector<int32_t> next_place_;  // [experts], scratch of reset()

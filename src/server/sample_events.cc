@@ -69,8 +69,8 @@ void add_rebalances(std::vector<Event>& events, const Sample& before, const Samp
       events.push_back({.time = now.time,
                         .kind = "rebalance",
                         .text = fmt::format("layer {}: {} hold{} another expert; max/mean {:.2f}, expected {:.2f}",
-                                            change.layer, counted(change.slots, "slot"),
-                                            change.slots == 1 ? "s" : "", change.before, change.expected),
+                                            change.layer, counted(change.slots, "slot"), change.slots == 1 ? "s" : "",
+                                            change.before, change.expected),
                         .layer = change.layer});
   }
 }

@@ -6,7 +6,7 @@ import { age, ago, DASH, milliseconds, number, percent, ratio } from '../format.
 import { html } from '../html.js';
 import { Card, Sparkline } from '../parts.js';
 import { Keys, kMemory, kShares, RankGrid } from '../rank_grid.js';
-import { newestWith } from '../series.js';
+import { columns, newestWith } from '../series.js';
 import { points, ranks, server } from '../store.js';
 import { EventList } from './events.js';
 
@@ -28,7 +28,7 @@ const kTiles = [
 
 // The figure of the newest second that has it: in most seconds of a steady load no request gets its first token.
 function Tile({ tile }) {
-  const values = useComputed(() => points.value.slice(-kTileSeconds).map(point => tile.get(point) ?? null));
+  const values = useComputed(() => columns(points.value, [tile], kTileSeconds)[1]);
   const newest = newestWith(points.value, tile.get, kTileSeconds);
   const then = newest?.age >= 2 ? `, ${ago(newest.age)}` : '';
   const none = !points.value.length ? 'no data yet' : tile.none ?? 'none in the last minute';

@@ -80,7 +80,7 @@ std::string kv_bound(const Seen& seen) {
   const bool scarce = seen.stats().requests.waiting > 0 && used >= kPagesScarce;
   if (preemptions <= 0 && !scarce) return {};
   return fmt::format(
-      "KV-bound: {} % of the KV pages are in use while {} requests wait ({} preempted in the last {:.0f} s); give "
+      "KV-bound: {} % of the KV pages are in use while requests wait: {} ({} preempted in the last {:.0f} s); give "
       "the cache more (kv_cache_config.free_memory_fraction, max_tokens) or spread it over more ranks.",
       percent(used), seen.stats().requests.waiting, std::max<int64_t>(0, preemptions),
       seen.now.time - seen.before.time);
@@ -136,9 +136,9 @@ std::string queue_bound(const Seen& seen) {
   const RequestCounts& requests = seen.stats().requests;
   if (requests.waiting == 0) return {};
   return fmt::format(
-      "Queue-bound: {} requests wait, the oldest for {:.1f} s, behind {} that run; a larger max_batch_size or more "
+      "Queue-bound: {} wait{}, the oldest for {:.1f} s, behind {} running; a larger max_batch_size or more "
       "replicas take more at a time.",
-      requests.waiting, seen.now.server.oldest_waiting_seconds, requests.running);
+      requests.waiting, requests.waiting == 1 ? "s" : "", seen.now.server.oldest_waiting_seconds, requests.running);
 }
 
 std::string compute_bound(const Seen& seen) {

@@ -70,6 +70,20 @@ TEST(SampleEvents, ManyLayersAreToldTogether) {
   EXPECT_THAT(told[0].text, HasSubstr("6 layers: 6 slots hold another expert"));
 }
 
+TEST(SampleEvents, OneIsNotSeveral) {
+  EngineReading later = four_ranks();
+  later.experts.front().slots[2][3] = 0;
+  const auto moved = SampleEvents{}.between(sample_at(1, four_ranks()), sample_at(2, later));
+  ASSERT_EQ(moved.size(), 1u);
+  EXPECT_THAT(moved[0].text, HasSubstr("layer 2: 1 slot holds another expert"));
+  Sample before, now;
+  now.time = 100;
+  now.counts.refused = {{"queue_full", 1}};
+  const auto refused = SampleEvents{}.between(before, now);
+  ASSERT_EQ(refused.size(), 1u);
+  EXPECT_EQ(refused[0].text, "1 request was turned away (since the start: 1 queue_full)");
+}
+
 TEST(SampleEvents, RefusalsAtMostOnceInTenSeconds) {
   SampleEvents events;
   Sample before, now;

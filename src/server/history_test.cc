@@ -173,7 +173,7 @@ TEST(Advice, NamesWhatBinds) {
 
   EngineReading full = working({.compute_seconds = 9});
   full.stats.requests = {.running = 4, .waiting = 12};
-  EXPECT_TRUE(advice_of(full).starts_with("Queue-bound: 12 requests wait"));
+  EXPECT_TRUE(advice_of(full).starts_with("Queue-bound: 12 wait, the oldest"));
   full.stats.cache.total_pages = 100;
   full.stats.cache.used_pages = 97;
   EXPECT_TRUE(advice_of(full).starts_with("KV-bound: 97 % of the KV pages"));

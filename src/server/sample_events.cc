@@ -13,6 +13,10 @@ namespace {
 constexpr double kRefusalsEvery = 10;  // seconds
 constexpr size_t kLayersOneByOne = 3;  // more that change in one second are told together
 
+std::string counted(int64_t count, const char* noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
 struct Change {
   int64_t layer = 0;
   int64_t slots = 0;                // that hold another expert
@@ -64,8 +68,9 @@ void add_rebalances(std::vector<Event>& events, const Sample& before, const Samp
     for (const Change& change : all)
       events.push_back({.time = now.time,
                         .kind = "rebalance",
-                        .text = fmt::format("layer {}: {} slots hold another expert; max/mean {:.2f}, expected {:.2f}",
-                                            change.layer, change.slots, change.before, change.expected),
+                        .text = fmt::format("layer {}: {} hold{} another expert; max/mean {:.2f}, expected {:.2f}",
+                                            change.layer, counted(change.slots, "slot"), change.slots == 1 ? "s" : "",
+                                            change.before, change.expected),
                         .layer = change.layer});
   }
 }
@@ -94,7 +99,8 @@ std::optional<Event> SampleEvents::refusals(const Sample& now) {
     if (count > 0) reasons += fmt::format("{}{} {}", reasons.empty() ? "" : ", ", count, reason);
   Event event{.time = now.time,
               .kind = "refused",
-              .text = fmt::format("{} requests were turned away (since the start: {})", all - told_refusals_, reasons)};
+              .text = fmt::format("{} {} turned away (since the start: {})", counted(all - told_refusals_, "request"),
+                                  all - told_refusals_ == 1 ? "was" : "were", reasons)};
   told_refusals_ = all;
   told_refusals_at_ = now.time;
   return event;

@@ -130,3 +130,8 @@ test('a point on the map is the cell that is drawn there', () => {
   assert.match(cellText(mapLayout(data, replica, 'ranks', true, 900), { row: 0, column: 0 }), /1\.20× the mean/);
   assert.equal(cellText(plan, null), '');
 });
+
+test('one of a thing is not several', () => {
+  assert.deepEqual([0, 1, 2, null].map(count => format.counted(count, 'page')), ['0 pages', '1 page', '2 pages', '– pages']);
+  assert.equal(format.counted(12345, 'token', format.number), '12.3k tokens');
+});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What each cell of the expert heat map holds, where it lies, and what is said about it. Pure functions.
-import { number, percent, ratio } from './format.js';
+import { counted, number, percent, ratio } from './format.js';
 
 const kLeft = 62;
 const kRight = 64;
@@ -58,11 +58,11 @@ export function cellText(plan, focus) {
   if (!one) return '';
   const of = row.total > 0 ? percent(one.tokens / row.total) : '0 %';
   const layer = `layer ${row.layer.layer}`;
-  if (plan.view === 'ranks') return `${layer} · EP rank ${one.rank} · ${number(one.tokens)} tokens, ${of} of the layer, ${ratio(one.tokens * row.cells.length / (row.total || 1))} the mean`;
+  if (plan.view === 'ranks') return `${layer} · EP rank ${one.rank} · ${counted(one.tokens, 'token', number)}, ${of} of the layer, ${ratio(one.tokens * row.cells.length / (row.total || 1))} the mean`;
   if (one.empty) return `${layer} · slot ${one.slot} on EP rank ${one.rank} · empty`;
   const copies = one.copies.map(slot => `slot ${slot} (rank ${Math.floor(slot / plan.perRank)})`).join(', ');
-  if (plan.view === 'experts') return `${layer} · expert ${one.expert} · ${number(one.tokens)} tokens, ${of} of the layer · ${one.copies.length > 1 ? `${one.copies.length} copies: ${copies}` : copies}`;
+  if (plan.view === 'experts') return `${layer} · expert ${one.expert} · ${counted(one.tokens, 'token', number)}, ${of} of the layer · ${one.copies.length > 1 ? `${one.copies.length} copies: ${copies}` : copies}`;
   const whole = row.layer.expert_tokens[one.expert];
   const shared = one.copies.length > 1 ? ` · ${one.copies.length} copies: ${copies}; this one takes ${percent(whole > 0 ? one.tokens / whole : 1 / one.copies.length)}` : ' · only copy';
-  return `${layer} · slot ${one.slot} on EP rank ${one.rank} · expert ${one.expert} · ${number(one.tokens)} tokens, ${of} of the layer${shared}`;
+  return `${layer} · slot ${one.slot} on EP rank ${one.rank} · expert ${one.expert} · ${counted(one.tokens, 'token', number)}, ${of} of the layer${shared}`;
 }

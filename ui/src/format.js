@@ -19,6 +19,9 @@ export function number(value) {
 // All digits, for counters in tables.
 export const exact = value => (isNumber(value) ? grouped.format(value) : DASH);
 
+// 1 and "page" -> "1 page"; any other count, or none known, has the plural.
+export const counted = (count, noun, show = exact) => `${show(count)} ${noun}${count === 1 ? '' : 's'}`;
+
 export const ratio = value => (isNumber(value) ? `${value.toFixed(2)}×` : DASH);
 
 export function percent(share) {

@@ -3,6 +3,7 @@
 import { useEffect, useRef } from 'preact/hooks';
 import { colors, theme } from './theme.js';
 import { html } from './html.js';
+import { alone } from './series.js';
 
 // Calls ask() now and then every so many milliseconds, as long as the component is shown.
 export function usePolling(ask, milliseconds) {
@@ -25,7 +26,7 @@ export const Choice = ({ label, options, value, onChange }) => html`<div class="
   ${options.map(([name, text]) => html`<button type="button" role="radio" aria-checked=${name === value} onClick=${() => onChange(name)}>${text}</button>`)}
 </div>`;
 
-// A line of the last minute under a figure.
+// A line of the last minute under a figure. values: one column as columns() of series.js gives it; a value by itself is a dot.
 export function Sparkline({ values, color = 'accent' }) {
   const canvas = useRef();
   const palette = theme.value;
@@ -45,16 +46,17 @@ export function Sparkline({ values, color = 'accent' }) {
     context.lineJoin = 'round';
     context.beginPath();
     let open = false;
+    const place = index => [(index / (values.length - 1)) * width, height - 2 - (values[index] / most) * (height - 4)];
     values.forEach((value, index) => {
-      if (typeof value !== 'number') {
-        open = false;
-        return;
-      }
-      const [x, y] = [(index / (values.length - 1)) * width, height - 2 - (value / most) * (height - 4)];
-      if (open) context.lineTo(x, y); else context.moveTo(x, y);
-      open = true;
+      if (typeof value === 'number') context[open ? 'lineTo' : 'moveTo'](...place(index));
+      if (value !== undefined) open = typeof value === 'number';
     });
     context.stroke();
+    for (const index of alone(values)) {
+      context.beginPath();
+      context.arc(...place(index), 1.5, 0, 7);
+      context.fill();
+    }
   }, [values, palette]);
   return html`<canvas ref=${canvas} class="spark" aria-hidden="true"></canvas>`;
 }

@@ -2,7 +2,7 @@
 // All ranks at a glance, on one canvas: a block for each replica and stage, a cell for each rank. Cells show less as there are more of
 // them, so that four ranks read like cards and a thousand like a map.
 import { useState } from 'preact/hooks';
-import { age, ago, bytes, number, percent } from './format.js';
+import { age, ago, bytes, counted, number, percent } from './format.js';
 import { box, Canvas, fitted, font, stackedBar } from './canvas.js';
 import { html } from './html.js';
 import { coordinates, gridLayout } from './rank_layout.js';
@@ -56,6 +56,8 @@ function text(context, value, x, y, color, align = 'left') {
   context.fillText(value, x, y);
 }
 
+const layersOf = range => (!range ? '' : range[0] === range[1] ? `layer ${range[0]}` : `layers ${range[0]}–${range[1]}`);
+
 function drawLarge(context, cell, palette, scale) {
   const { rank, x, y, width } = cell;
   const [left, right, inner] = [x + 14, x + width - 14, width - 28];
@@ -76,7 +78,7 @@ function drawLarge(context, cell, palette, scale) {
   text(context, `communication ${percent(rank.shares[1])}`, right, y + 83, palette.muted, 'right');
   stackedBar(context, left, y + 101, inner, 10, memoryShares(rank, scale.memory), fills(kMemory, palette), palette.surface);
   text(context, `memory ${bytes(total(rank.memory))}`, left, y + 124, palette.muted);
-  text(context, rank.slots_per_layer ? `${rank.slots_per_layer} slots a layer` : rank.layers ? `layers ${rank.layers[0]}–${rank.layers[1]}` : '', right, y + 124, palette.muted, 'right');
+  text(context, rank.slots_per_layer ? `${counted(rank.slots_per_layer, 'slot')} a layer` : layersOf(rank.layers), right, y + 124, palette.muted, 'right');
 }
 
 function drawMedium(context, cell, palette, scale) {
@@ -106,7 +108,7 @@ const kDraw = { large: drawLarge, medium: drawMedium, small: drawSmall };
 const under = (plan, x, y) => plan.cells.find(cell => x >= cell.x && x < cell.x + cell.width && y >= cell.y && y < cell.y + cell.height);
 
 export function describe(rank, sizes) {
-  return `Rank ${rank.rank}, ${coordinates(rank, sizes) || 'alone'}: ${rank.health}, ${number(rank.tokensPerSecond)} tokens a second, compute ${percent(rank.shares[0])}, ` +
+  return `Rank ${rank.rank}, ${coordinates(rank, sizes) || 'alone'}: ${rank.health}, ${number(rank.tokensPerSecond)} tok/s, compute ${percent(rank.shares[0])}, ` +
     `communication ${percent(rank.shares[1])}, stage wait ${percent(rank.shares[2])}, idle ${percent(rank.shares[3])}, memory ${bytes(total(rank.memory))}`;
 }
 
@@ -145,7 +147,7 @@ export function RankGrid({ selected, onSelect }) {
   const shown = list.find(rank => rank.rank === hover);
   return html`<div class="grid-view">
     <${Canvas} testId="rank-grid" layout=${width => gridLayout(list, sizes, width)} draw=${draw} onPoint=${onPoint} onArrow=${onArrow}
-      label=${`${list.length} ranks; arrow keys choose one. ${list.filter(rank => rank.health !== 'ok').map(rank => `Rank ${rank.rank} ${rank.health}`).join(', ')}`} />
+      label=${`${counted(list.length, 'rank')}; arrow keys choose one. ${list.filter(rank => rank.health !== 'ok').map(rank => `Rank ${rank.rank} ${rank.health}`).join(', ')}`} />
     <p class="hint" aria-hidden="true">${shown ? describe(shown, sizes) : list.length > 8 ? 'Hover over a rank, or click it, for its figures.' : ''}</p>
   </div>`;
 }

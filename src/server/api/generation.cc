@@ -166,9 +166,12 @@ void read_common(Fields& fields, const ModelText& model, const ApiLimits& limits
 void note_unknown(const Fields& fields, const ApiLimits& limits, Generation& request) {
   for (std::string& name : fields.unknown()) request.ignored.push_back(std::move(name));
   if (request.ignored.empty() || !limits.strict) return;
+  std::string names;  // all of them, so that a client mends its request once
+  for (const std::string& name : request.ignored) names += (names.empty() ? "" : ", ") + printable(name);
+  const bool one = request.ignored.size() == 1;
   throw field_error("unknown_field", request.ignored.front(),
-                    fmt::format("this server does not know the field {}", printable(request.ignored.front())),
-                    "leave it out, or start the server without --strict-requests");
+                    fmt::format("this server does not know the {} {}", one ? "field" : "fields", printable(names, 400)),
+                    fmt::format("leave {} out, or start the server without --strict-requests", one ? "it" : "them"));
 }
 
 void check_tokens(const Generation& request) {

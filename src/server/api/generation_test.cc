@@ -99,6 +99,11 @@ TEST(ReadChat, UnknownFieldsAreNamedOrRefused) {
   const Json body = chat({{"temprature", 1}, {"stream", true}, {"stream_options", {{"x", 1}}}});
   EXPECT_THAT(read(body).ignored, ElementsAre("stream_options.x", "temprature"));
   EXPECT_EQ(refusal(body, {.strict = true}), "unknown_field stream_options.x");
+  try {
+    read(body, {.strict = true});
+  } catch (const ApiError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("the fields stream_options.x, temprature")) << "all at once";
+  }
 }
 
 TEST(ReadChat, WrongFieldsAreNamed) {

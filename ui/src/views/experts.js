@@ -3,7 +3,7 @@
 import { signal } from '@preact/signals';
 import { TimeChart } from '../charts.js';
 import { ExpertMap } from '../expert_map.js';
-import { bytes, exact, milliseconds, number, ratio } from '../format.js';
+import { bytes, counted, exact, milliseconds, number, ratio } from '../format.js';
 import { html } from '../html.js';
 import { Card, Choice, Empty, usePolling } from '../parts.js';
 import { pollExperts } from '../feed.js';
@@ -17,7 +17,7 @@ const Ramp = () => html`<span class="ramp-key" aria-hidden="true">fewer<i class=
 
 function Facts({ data, replica }) {
   const facts = [
-    ['Experts', exact(data.experts)], ['Slots', `${exact(data.slots)} on ${exact(data.ep_size)} EP ranks`], ['Worst layer', ratio(replica.max_over_mean?.worst)],
+    ['Experts', exact(data.experts)], ['Slots', `${exact(data.slots)} on ${counted(data.ep_size, 'EP rank')}`], ['Worst layer', ratio(replica.max_over_mean?.worst)],
     ['Mean of layers', ratio(replica.max_over_mean?.mean)], ['Plans made', exact(replica.plans)], ['Layers changed', exact(replica.moves?.layers)],
     ['Copies moved', `${exact(replica.moves?.copies)}, ${bytes(replica.moves?.bytes)}`], ['Longest wait', milliseconds(replica.longest_wait_ms)],
     ['Planning', `${number(replica.planning_seconds)} s`], ['Balancing', replica.online ? 'while serving' : 'off'],

@@ -6,9 +6,15 @@ import { age, ago, DASH, milliseconds, number, percent, ratio } from '../format.
 import { html } from '../html.js';
 import { Card, Sparkline } from '../parts.js';
 import { Keys, kMemory, kShares, RankGrid } from '../rank_grid.js';
-import { newestWith } from '../series.js';
+import { columns, newestWith } from '../series.js';
 import { points, ranks, server } from '../store.js';
 import { EventList } from './events.js';
+
+const kTileSeconds = 60;  // what the line under a figure shows
+
+// Shares of the newest second that has each, without those that none has: most seconds see no prompt that could have been reused.
+const sayable = parts => parts.map(([name, get]) => [name, newestWith(points.value, get, kTileSeconds), get])
+  .filter(([, newest]) => newest).map(([name, newest, get]) => `${name} ${percent(get(newest.point))}`).join(', ');
 
 const kTiles = [
   { title: 'Generated', unit: 'tok/s', get: point => point.generated_tokens_per_second, show: number, sub: point => `prompt ${number(point.prompt_tokens_per_second)} tok/s` },
@@ -16,15 +22,13 @@ const kTiles = [
     sub: point => (point.waiting ? `${number(point.waiting)} waiting, oldest ${age(point.oldest_waiting_seconds)}` : 'none waiting') },
   { title: 'First token', unit: 'p50', get: point => point.ttft_ms?.p50, show: milliseconds, sub: point => `p99 ${milliseconds(point.ttft_ms?.p99)}` },
   { title: 'Between tokens', unit: 'p50', get: point => point.itl_ms?.p50, show: milliseconds, sub: point => `p99 ${milliseconds(point.itl_ms?.p99)}` },
-  { title: 'KV cache', unit: 'used', get: point => point.kv_used, show: percent, sub: point => `cached ${percent(point.kv_cached)}, reused ${percent(point.kv_hit)}` },
+  { title: 'KV cache', unit: 'used', get: point => point.kv_used, show: percent, sub: () => sayable([['cached', point => point.kv_cached], ['reused', point => point.kv_hit]]) },
   { title: 'Imbalance', unit: 'worst layer', get: point => point.imbalance?.worst, show: ratio, sub: point => `mean ${ratio(point.imbalance.mean)}`, none: 'no experts spread' },
 ];
 
-const kTileSeconds = 60;  // what the line under a figure shows
-
 // The figure of the newest second that has it: in most seconds of a steady load no request gets its first token.
 function Tile({ tile }) {
-  const values = useComputed(() => points.value.slice(-kTileSeconds).map(point => tile.get(point) ?? null));
+  const values = useComputed(() => columns(points.value, [tile], kTileSeconds)[1]);
   const newest = newestWith(points.value, tile.get, kTileSeconds);
   const then = newest?.age >= 2 ? `, ${ago(newest.age)}` : '';
   const none = !points.value.length ? 'no data yet' : tile.none ?? 'none in the last minute';

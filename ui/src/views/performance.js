@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Throughput and latency over time, and the cache and the queue behind them.
 import { TimeChart } from '../charts.js';
-import { exact, percent } from '../format.js';
+import { counted, exact, percent } from '../format.js';
 import { html } from '../html.js';
 import { Card, PartsBar, usePolling } from '../parts.js';
 import { pollServer } from '../feed.js';
@@ -9,7 +9,7 @@ import { server } from '../store.js';
 
 function Cache({ kv }) {
   const free = Math.max(0, kv.total_pages - kv.used_pages - kv.cached_pages);
-  const share = value => `${exact(value)} pages, ${percent(kv.total_pages ? value / kv.total_pages : 0)}`;
+  const share = value => `${counted(value, 'page')}, ${percent(kv.total_pages ? value / kv.total_pages : 0)}`;
   const prompt = kv.reused_tokens + kv.computed_tokens;
   const facts = [
     ['Tokens that still fit', exact((free + kv.cached_pages) * kv.tokens_per_page)], ['Tokens a page', exact(kv.tokens_per_page)],

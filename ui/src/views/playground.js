@@ -103,7 +103,7 @@ const curl = () => `curl ${location.origin}/v1/chat/completions -H 'Content-Type
 function Timing({ message }) {
   const { timing, finish } = message;
   if (!timing) return finish ? html`<p class="timing">${finish}</p>` : null;
-  return html`<p class="timing"><span>first token <b>${milliseconds(timing.ttft)}</b></span><span><b>${exact(timing.tokens)}</b> tokens</span><span><b>${number(timing.rate)}</b> tok/s</span>${finish && html`<span>${finish}</span>`}</p>`;
+  return html`<p class="timing"><span>first token <b>${milliseconds(timing.ttft)}</b></span><span><b>${exact(timing.tokens)}</b> token${timing.tokens === 1 ? '' : 's'}</span><span><b>${number(timing.rate)}</b> tok/s</span>${finish && html`<span>${finish}</span>`}</p>`;
 }
 
 const Message = ({ message, live }) => html`<li class=${`message ${message.role}`}>

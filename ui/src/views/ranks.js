@@ -16,7 +16,7 @@ const form = signal('map');
 
 const partsOf = (names, values, text) => names.map(([color, label], index) => ({ color, label, value: values[index], text: text(values[index]) }));
 const total = list => list.reduce((sum, part) => sum + part, 0);
-const rangeOf = range => (Array.isArray(range) ? `${range[0]} to ${range[1]}` : '–');
+const rangeOf = range => (!Array.isArray(range) ? '–' : range[0] === range[1] ? String(range[0]) : `${range[0]} to ${range[1]}`);
 
 function Detail({ rank }) {
   const history = useComputed(() => points.value.slice(-120).map(point => point.ranks?.[selectedRank.value]?.[4] ?? null));

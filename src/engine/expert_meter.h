@@ -61,8 +61,8 @@ class ExpertMeter {
   struct Counts {
     int64_t step = 0;
     std::vector<std::map<int64_t, std::vector<int64_t>>> by_home;  // [ep]
-    std::map<int64_t, std::map<int, std::vector<int32_t>>> selections =
-        {};  // layer -> rank of the replica -> [tokens, top_k]
+    // Layer -> rank of the replica -> [tokens, top_k].
+    std::map<int64_t, std::map<int, std::vector<int32_t>>> selections = {};
   };
   // Of steps begin <= i < end from now on; what is recorded already stays.
   void record(int64_t begin, int64_t end);

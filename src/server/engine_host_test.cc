@@ -77,25 +77,29 @@ TEST(EngineHost, TheFirstFailureEndsIt) {
 }
 
 TEST(EngineHost, NamesARankThatStalls) {
-  const auto wrap = inject({{.rank = 0, .step = 2, .stall_seconds = 1}});
+  const auto wrap = inject({{.rank = 0, .step = 2, .stall_seconds = 3}});
   EngineHost host(
       [&](EngineHooks hooks) {
         hooks.wrap_model = wrap;
         return std::make_unique<Engine>(kModel, small(), hooks);
       },
-      {.stall_seconds = 0.2}, [](std::exception_ptr) {});
+      {.stall_seconds = 0.5}, [](std::exception_ptr) {});
   host.start();
   ASSERT_TRUE(reaches(host, HostState::kReady));
   auto asked = std::async(std::launch::async, [&] { return ask(host); });
-  std::string stall;
+  // A busy machine may hold up any step of any rank: what counts is that this one is named, and that it passes.
+  bool named = false;
   while (asked.wait_for(std::chrono::milliseconds(20)) != std::future_status::ready) {
     host.watch();
-    if (stall.empty()) stall = host.status().stall;
+    named = named || host.status().stall.starts_with("rank 0 ");
   }
-  EXPECT_THAT(stall, HasSubstr("rank 0"));
-  host.watch();
-  EXPECT_EQ(host.status().stall, "");
+  EXPECT_TRUE(named);
   EXPECT_EQ(asked.get().finish_reason, FinishReason::kLength);
+  for (int i = 0; i < 3000 && !host.status().stall.empty(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    host.watch();
+  }
+  EXPECT_EQ(host.status().stall, "");
 }
 
 TEST(FaultPlans, AreRead) {

@@ -2,7 +2,8 @@
 // Attention through the backend's own interface. Arguments: bf16 (the cache's dtype), threads. Prefill: 512 new positions of one
 // sequence, 8 KV heads of 128, two query heads each. Decode: one position of each of 32 sequences of 1024, the same heads; and of 4
 // sequences of 2048 over a latent cache (128 heads, 576 and 512 wide). Long: one position of one sequence of 32768.
-// Counters: beside_peaks.h; arithmetic counts visible positions only and is held against the f32 rate, bytes are those of the cache, once.
+// Counters: beside_peaks.h; arithmetic counts visible positions only and is held against the rate of the cache's dtype, bytes are those of the
+// cache, once.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -80,7 +81,7 @@ void run_attention(benchmark::State& state, const Workload& work) {
   const AttentionSpec spec = {.scale = 0.1f, .v_dim = work.v_dim};
   const bench::Work all{.bytes = work.cache_elements() * static_cast<double>(dtype_bytes(dtype)),
                         .flops = work.flops()};
-  bench::run_beside_peaks(state, threads, {all}, false,
+  bench::run_beside_peaks(state, threads, {all}, dtype == DType::kBF16,
                           [&] { benchmark::DoNotOptimize(backend->attention(q, layer, spans, spec)); });
 }
 

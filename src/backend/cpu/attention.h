@@ -6,7 +6,7 @@
 //   block  : weights exp(score - maximum so far); their sum over four vectors of 16 positions; values in position order
 //   masked positions take no part, and a block or segment without visible positions is skipped.
 // K and V are f32, or bf16 or E4M3 widened to f32: exact, so that products and sums are f32 in all cases. The avx512bf16 path multiplies a
-// bf16 cache by pairs instead (attention_pairs.h).
+// bf16 cache by pairs instead (attention_pairs.h), a score as one chain over pairs of columns.
 // Not here: which tiles there are and who computes them (cpu_backend_attention.cc).
 #pragma once
 

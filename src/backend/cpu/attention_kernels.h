@@ -4,22 +4,17 @@
 
 #include "backend/cpu/attention_blocks.h"
 #include "backend/cpu/attention_pairs.h"
+#include "backend/cpu/attention_softmax.h"
 #include "backend/cpu/attention_tiles.h"
 
 namespace shoal::SHOAL_ISA {
 namespace {
 
-constexpr float kMinusInfinity = -__builtin_inff();
 // With fewer rows, each element of narrow K and V is widened where it is used.
 constexpr int64_t kWidenFromRows = 4;
 
-// The scratch memory after the scores: K and V of a block widened to f32; or rounded queries and pairs of values.
+// The scratch memory after the scores: K and V of a block widened to f32; or rounded queries and panels of keys and values.
 SHOAL_INLINE float* wide_keys(const AttentionTile& tile) { return tile.scratch + kAttentionBlock * kAttentionTileRows; }
-SHOAL_INLINE uint16_t* rounded_queries(const AttentionTile& tile) {
-  return reinterpret_cast<uint16_t*>(wide_keys(tile));
-}
-
-SHOAL_INLINE float exp1(float x) { return reduce_max(exp16(set1(x))); }
 
 // Unscaled scores of `Rows` rows with every position that one of them sees (and a few more).
 template <int Rows, typename T>
@@ -31,45 +26,12 @@ inline void score_rows(const QueryRow* rows, const Block<T>& block, int64_t dim,
     dot_tile<Rows>(rows, block.k + key, block.v + key, dim, scores + key);
 }
 
-// Of one row, as in AttentionState.
-struct RowState {
-  float& maximum;
-  float& sum;
-  float* values;
-};
-
-// scores [64] of one row become its weights, 0 where it sees nothing; the state is brought up to date but for the new values.
-inline void weigh_row(Visible visible, float scale, float* scores, const RowState& state, int64_t v_dim) {
-  for (int64_t j = 0; j < visible.begin; ++j) scores[j] = kMinusInfinity;
-  for (int64_t j = visible.end; j < kAttentionBlock; ++j) scores[j] = kMinusInfinity;
-  F32x16 scaled[4];
-  for (int i = 0; i < 4; ++i) scaled[i] = load16(scores + 16 * i) * set1(scale);
-  const float here = reduce_max(max16(max16(scaled[0], scaled[1]), max16(scaled[2], scaled[3])));
-  const float before = state.maximum;
-  const float now = before > here ? before : here;
-  if (now == kMinusInfinity) return;  // it sees nothing of what is here, nor yet of anything; its weights are not used
-  for (int i = 0; i < 4; ++i) {
-    scaled[i] = exp16(scaled[i] - set1(now));
-    store16(scores + 16 * i, scaled[i]);
-  }
-  const float added = reduce_add((scaled[0] + scaled[1]) + (scaled[2] + scaled[3]));
-  state.maximum = now;
-  if (now == before || before == kMinusInfinity) {
-    state.sum += added;
-    return;
-  }
-  const float factor = exp1(before - now);
-  state.sum = __builtin_fmaf(state.sum, factor, added);
-  for (int64_t i = 0; i < v_dim; i += 16)
-    store16(state.values + i, load16(state.values + i, v_dim - i) * set1(factor), v_dim - i);
-}
-
 // Values of `Rows` neighbouring rows. Where they do not see the same positions, each row takes its own edges by itself, still
 // in order, so that a position which it does not see is never read for it.
 template <int Rows, typename T>
 inline void value_rows(const QueryRow* rows, const Block<T>& block, const float* weights, float* values,
                        int64_t v_dim) {
-  constexpr int kVectors = Rows == 1 ? kTile / 2 : kTile / Rows;
+  constexpr int kWidth = Rows == 1 ? kTile / 2 : kTile / Rows;
   const Visible front = visible_in(rows[0], block.begin), back = visible_in(rows[Rows - 1], block.begin);
   const int64_t begin = back.begin, end = larger(front.end, back.begin);
   for (int r = 0; Rows > 1 && r < Rows; ++r) {
@@ -80,7 +42,7 @@ inline void value_rows(const QueryRow* rows, const Block<T>& block, const float*
     value_columns<1, kTile / 2>(edge, block.v, block.next_k, 0, v_dim);
   }
   if (begin < end)
-    value_columns<Rows, kVectors>(ValueTile{weights, begin, end, values, v_dim}, block.v, block.next_k, 0, v_dim);
+    value_columns<Rows, kWidth>(ValueTile{weights, begin, end, values, v_dim}, block.v, block.next_k, 0, v_dim);
   for (int r = 0; Rows > 1 && r < Rows; ++r) {
     const Visible own = visible_in(rows[r], block.begin);
     if (own.end <= end) continue;
@@ -89,11 +51,13 @@ inline void value_rows(const QueryRow* rows, const Block<T>& block, const float*
   }
 }
 
-// Calls step<n>(row) over rows [0, count), n rows at a time: as many as a register tile takes, then fewer.
-template <typename Step>
+// Calls step<n>(row) over rows [0, count), n rows at a time: `Most`, as many as a register tile takes, then fewer.
+template <int Most, typename Step>
 SHOAL_INLINE void for_row_groups(int64_t count, const Step& step) {
   int64_t row = 0;
-  if constexpr (kTile >= 16)
+  if constexpr (Most > 4)
+    for (; row + Most <= count; row += Most) step.template operator()<Most>(row);
+  if constexpr (Most >= 4)
     for (; row + 4 <= count; row += 4) step.template operator()<4>(row);
   for (; row + 2 <= count; row += 2) step.template operator()<2>(row);
   for (; row < count; ++row) step.template operator()<1>(row);
@@ -106,48 +70,61 @@ inline void attend_block(const AttentionTile& tile, int64_t row_begin, int64_t c
   const int64_t v_dim = tile.source->v_dim;
   float* scores = tile.scratch;
   float* values = state.values + row_begin * v_dim;
-  for_row_groups(count, [&]<int Rows>(int64_t row) {
+  constexpr int kMost = kTile >= 16 ? 4 : 2;
+  for_row_groups<kMost>(count, [&]<int Rows>(int64_t row) {
     score_rows<Rows>(rows + row, block, tile.source->k_dim, scores + row * kAttentionBlock);
   });
-  for (int64_t row = 0; row < count; ++row) {
-    const RowState row_state = {state.maximum[row_begin + row], state.sum[row_begin + row], values + row * v_dim};
-    weigh_row(visible_in(rows[row], block.begin), tile.scale, scores + row * kAttentionBlock, row_state, v_dim);
-  }
-  for_row_groups(count, [&]<int Rows>(int64_t row) {
+  weigh_rows(tile, row_begin, count, block.begin, state);
+  for_row_groups<kMost>(count, [&]<int Rows>(int64_t row) {
     value_rows<Rows>(rows + row, block, scores + row * kAttentionBlock, values + row * v_dim, v_dim);
   });
 }
 
 #if defined(SHOAL_ISA_AVX512BF16)
+struct Panels {
+  uint32_t* queries;  // of the tile
+  uint32_t* keys;     // of a block
+  uint32_t* values;
+};
+SHOAL_INLINE Panels panels_of(const AttentionTile& tile) {
+  const int64_t pairs = pairs_of(tile.source->k_dim);
+  auto* const queries = reinterpret_cast<uint32_t*>(wide_keys(tile));
+  auto* const keys = queries + kAttentionTileRows * pairs;
+  return {.queries = queries, .keys = keys, .values = keys + kAttentionBlock * pairs};
+}
+
 // As attend_block, over a bf16 cache.
 inline void attend_pairs(const AttentionTile& tile, int64_t row_begin, int64_t count, const Block<uint16_t>& block,
                          const AttentionState& state) {
   const KvSource& source = *tile.source;
   const QueryRow* rows = tile.rows + row_begin;
-  const int64_t q_stride = round_up_32(source.k_dim), v_dim = source.v_dim;
-  const uint16_t* queries = rounded_queries(tile) + row_begin * q_stride;
-  auto* pairs = reinterpret_cast<uint32_t*>(wide_keys(tile) + kAttentionBlock * round_up_16(source.k_dim));
+  const int64_t pairs = pairs_of(source.k_dim), v_dim = source.v_dim;
+  const Panels panels = panels_of(tile);
+  const uint32_t* queries = panels.queries + row_begin * pairs;
   float* scores = tile.scratch;
   float* values = state.values + row_begin * v_dim;
-  for_row_groups(count, [&]<int Rows>(int64_t row) {
-    constexpr int64_t kKeys = kTile / Rows;
-    const int64_t end = visible_in(rows[row + Rows - 1], block.begin).end;
-    for (int64_t key = visible_in(rows[row], block.begin).begin / kKeys * kKeys; key < end; key += kKeys)
-      dot_pairs<Rows>(queries + row * q_stride, q_stride, block.k + key, block.v + key, source.k_dim,
-                      scores + row * kAttentionBlock + key);
+  const bool fetches = count < kWidenFromRows;  // few rows wait for memory
+  const auto seen_by = [&](int64_t row, int64_t last) {
+    return Visible{visible_in(rows[row], block.begin).begin, visible_in(rows[last], block.begin).end};
+  };
+  turn_keys(block, source.k_dim, {fetches ? block.v : nullptr, v_dim}, panels.keys);
+  for_row_groups<kPairRows>(count, [&]<int Rows>(int64_t row) {
+    score_pairs<Rows>(queries + row * pairs, pairs, panels.keys, seen_by(row, row + Rows - 1),
+                      scores + row * kAttentionBlock);
   });
-  interleave_values(block, v_dim, count < kWidenFromRows, pairs);
-  for (int64_t row = 0; row < count; ++row) {
-    const RowState row_state = {state.maximum[row_begin + row], state.sum[row_begin + row], values + row * v_dim};
-    weigh_row(visible_in(rows[row], block.begin), tile.scale, scores + row * kAttentionBlock, row_state, v_dim);
-    round_weights(scores + row * kAttentionBlock, row_state.maximum != kMinusInfinity);
-  }
-  for_row_groups(count, [&]<int Rows>(int64_t row) {
-    const int64_t begin = visible_in(rows[row], block.begin).begin / 2;
-    const int64_t end = (visible_in(rows[row + Rows - 1], block.begin).end + 1) / 2;
-    const PairTile part = {scores + row * kAttentionBlock, pairs, round_up_32(v_dim), begin, end,
-                           values + row * v_dim,           v_dim};
-    pair_columns<Rows, Rows == 1 ? kTile / 2 : kTile / Rows>(part, 0, v_dim);
+  interleave_values(block, v_dim, {fetches ? block.next_k : nullptr, source.k_dim}, panels.values);
+  weigh_rows(tile, row_begin, count, block.begin, state);
+  for (int64_t row = 0; row < count; ++row) round_weights(scores + row * kAttentionBlock);
+  for_row_groups<kPairRows>(count, [&]<int Rows>(int64_t row) {
+    const Visible seen = seen_by(row, row + Rows - 1);
+    const PairTile part = {.weights = reinterpret_cast<const uint32_t*>(scores) + row * kAttentionBlock,
+                           .values = panels.values,
+                           .value_stride = round_up_32(v_dim),
+                           .begin = seen.begin / 2,
+                           .end = (seen.end + 1) / 2,
+                           .out = values + row * v_dim,
+                           .stride = v_dim};
+    pair_columns<Rows, 4>(part, 0, v_dim);
   });
 }
 #endif
@@ -207,7 +184,7 @@ inline void attend(const AttentionTile& tile, int64_t begin, int64_t end, const 
   const int64_t elements = tile.count * tile.source->v_dim;
   for (int64_t i = 0; i < elements; ++i) state.values[i] = 0.0f;
 #if defined(SHOAL_ISA_AVX512BF16)
-  if (tile.source->element == KvElement::kBF16) round_queries(tile, rounded_queries(tile));
+  if (tile.source->element == KvElement::kBF16) round_queries(tile, panels_of(tile).queries);
 #endif
   int64_t row_begin = 0, row_end = 0;
   for (int64_t block = begin; block < end; block += kAttentionBlock) {

@@ -13,31 +13,44 @@ namespace {
 
 constexpr int kTile = 16;
 
-// Each step adds the two halves of a pair of vectors: what lies in place in one is blended, the rest is moved.
+struct AddLanes {
+  static SHOAL_INLINE __m512 join(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
+};
+struct MaxLanes {
+  static SHOAL_INLINE __m512 join(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }
+};
+
+// Each step joins the two halves of a pair of vectors: what lies in place in one is blended, the rest is moved.
 //   v0 = [a b], v8 = [c d] (halves)  ->  [a d] + [b c] = [a+b c+d]
-SHOAL_INLINE __m512 add_halves(__m512 a, __m512 b) {
-  return _mm512_add_ps(_mm512_mask_blend_ps(0xff00, a, b), _mm512_shuffle_f32x4(a, b, 0x4e));
+template <class Lanes>
+SHOAL_INLINE __m512 join_halves(__m512 a, __m512 b) {
+  return Lanes::join(_mm512_mask_blend_ps(0xff00, a, b), _mm512_shuffle_f32x4(a, b, 0x4e));
 }
-SHOAL_INLINE __m512 add_quarters(__m512 a, __m512 b) {
+template <class Lanes>
+SHOAL_INLINE __m512 join_quarters(__m512 a, __m512 b) {
   const __m512i moved = _mm512_setr_epi32(4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
-  return _mm512_add_ps(_mm512_mask_blend_ps(0xf0f0, a, b), _mm512_permutex2var_ps(a, moved, b));
+  return Lanes::join(_mm512_mask_blend_ps(0xf0f0, a, b), _mm512_permutex2var_ps(a, moved, b));
 }
-SHOAL_INLINE __m512 add_eighths(__m512 a, __m512 b) {
-  return _mm512_add_ps(_mm512_mask_blend_ps(0xcccc, a, b), _mm512_shuffle_ps(a, b, 0x4e));
+template <class Lanes>
+SHOAL_INLINE __m512 join_eighths(__m512 a, __m512 b) {
+  return Lanes::join(_mm512_mask_blend_ps(0xcccc, a, b), _mm512_shuffle_ps(a, b, 0x4e));
 }
-SHOAL_INLINE __m512 add_neighbours(__m512 a, __m512 b) {
+template <class Lanes>
+SHOAL_INLINE __m512 join_neighbours(__m512 a, __m512 b) {
   const __m512 moved = _mm512_permute_ps(_mm512_mask_blend_ps(0x5555, a, b), 0xb1);
-  return _mm512_add_ps(_mm512_mask_blend_ps(0xaaaa, a, b), moved);
+  return Lanes::join(_mm512_mask_blend_ps(0xaaaa, a, b), moved);
 }
 
-SHOAL_INLINE void reduce_tile(const F32x16 (&v)[kTile], float* out) {
+template <class Lanes>
+SHOAL_INLINE F32x16 reduce_tile(const F32x16 (&v)[kTile]) {
   __m512 eight[8], four[4];
-  for (int i = 0; i < 8; ++i) eight[i] = add_halves(v[i].v, v[i + 8].v);
-  for (int i = 0; i < 4; ++i) four[i] = add_quarters(eight[i], eight[i + 4]);
-  const __m512 even = add_eighths(four[0], four[2]);
-  const __m512 odd = add_eighths(four[1], four[3]);
-  _mm512_storeu_ps(out, add_neighbours(even, odd));
+  for (int i = 0; i < 8; ++i) eight[i] = join_halves<Lanes>(v[i].v, v[i + 8].v);
+  for (int i = 0; i < 4; ++i) four[i] = join_quarters<Lanes>(eight[i], eight[i + 4]);
+  const __m512 even = join_eighths<Lanes>(four[0], four[2]);
+  const __m512 odd = join_eighths<Lanes>(four[1], four[3]);
+  return {join_neighbours<Lanes>(even, odd)};
 }
+SHOAL_INLINE void reduce_tile(const F32x16 (&v)[kTile], float* out) { store16(out, reduce_tile<AddLanes>(v)); }
 
 #elif defined(SHOAL_ISA_AVX2)
 

@@ -93,7 +93,7 @@ void run_strip(const GemmProduct& p, const GemmBlock& block, const Strip& strip)
   } else if (!kPairs && block.rows > kDirectRows) {
     run_widened(strip, block.rows, block.scratch + kGemmSlots * kSlotFloats);
   } else {
-    run_tiles<Bf16Unit>(strip, block.rows, kTallRows);
+    run_tiles<Bf16Unit>(strip, block.rows, kPairs && block.rows > kTallRows ? kTileRows : kTallRows);
   }
 }
 
@@ -135,15 +135,17 @@ void multiply(const GemmProduct& p, const GemmBlock& block) {
 }
 
 void convert_segment(const float* x, float scale, int64_t n, uint32_t* out) {
-  const int64_t padded = (n + 1) / 2 * 2;
-  for (int64_t i = 0; i < padded; i += 16) {
-    const F32x16 values = load16(x + i, n - i) * set1(scale);
-    if (kPairs) {
-      store16_bf16(reinterpret_cast<uint16_t*>(out) + i, values, padded - i);
-    } else {
-      store16(reinterpret_cast<float*>(out) + i, values, padded - i);
-    }
+  const F32x16 factor = set1(scale);
+#if defined(SHOAL_ISA_AVX512BF16)
+  for (int64_t i = 0; i < n; i += 32, out += 16) {
+    const F32x16 words = round_pairs(load16(x + i, n - i) * factor, load16(x + i + 16, n - i - 16) * factor);
+    store16(reinterpret_cast<float*>(out), words, (n - i + 1) / 2);
   }
+#else
+  const int64_t padded = (n + 1) / 2 * 2;
+  for (int64_t i = 0; i < padded; i += 16)
+    store16(reinterpret_cast<float*>(out) + i, load16(x + i, n - i) * factor, padded - i);
+#endif
 }
 
 void convert_row(const float* x, float scale, const GemmSegment* segments, int32_t count, uint32_t* out) {

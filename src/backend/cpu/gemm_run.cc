@@ -43,21 +43,31 @@ Share share_of(const GemmKernels& kernels, const GemmProduct& product, int threa
   return share;
 }
 
-// The blocks whose place lies in [begin, end). `after`: weights that are read next.
-void run_share(const GemmKernels& kernels, const Share& share, Range places, const void* after, float* scratch) {
+// Places to compute, and up to where this thread goes on afterwards, as far as is known.
+struct Stretch {
+  Range places;
+  int64_t follows;
+};
+
+// The blocks whose place lies in the stretch. `after`: the next product's weights, or null.
+void run_share(const GemmKernels& kernels, const Share& share, const Stretch& stretch, const void* after,
+               float* scratch) {
   const GemmProduct& product = *share.product;
-  const int64_t first = ceil_div(std::max(places.begin - share.begin, int64_t{0}), share.cost);
-  const int64_t last = std::min(ceil_div(places.end - share.begin, share.cost), product.w.panels * share.row_blocks);
-  for (int64_t i = first; i < last; ++i) {
+  const int64_t blocks = product.w.panels * share.row_blocks;
+  const auto block_at = [&](int64_t place) {
+    return std::min(ceil_div(std::max(place - share.begin, int64_t{0}), share.cost), blocks);
+  };
+  const int64_t last = block_at(stretch.places.end), follows = block_at(stretch.follows);
+  for (int64_t i = block_at(stretch.places.begin); i < last; ++i) {
     const int64_t panel = i / share.row_blocks, row = i % share.row_blocks * share.rows;
     GemmBlock block{.panel = panel,
                     .row = row,
                     .rows = std::min(share.rows, product.rows - row),
                     .next = nullptr,
                     .scratch = scratch};
-    if (i + 1 == last) {
+    if (i + 1 == blocks) {
       block.next = after;
-    } else if ((i + 1) / share.row_blocks > panel) {
+    } else if (i + 1 < follows && (i + 1) / share.row_blocks > panel) {
       block.next = product.w.data + (panel + 1) * product.w.panel_words;
     }
     kernels.multiply(product, block);
@@ -89,11 +99,13 @@ void GemmRunner::run(std::span<const GemmProduct> products) const {
   const auto memory = allocator.allocate(sizeof(float) * static_cast<size_t>(floats * pool.threads()));
   pool.parallel_for(total, kGrainCost, [&](int64_t begin, int64_t end, int thread) {
     float* scratch = static_cast<float*>(memory.get()) + thread * floats;
+    const Range own = pool.share(total, kGrainCost, thread);
+    const Stretch stretch{{begin, end}, own.begin <= begin && begin < own.end ? own.end : end};
     auto share = std::upper_bound(shares.begin(), shares.end(), begin,
                                   [](int64_t place, const Share& candidate) { return place < candidate.end; });
     for (; share != shares.end() && share->begin < end; ++share) {
-      const bool more = share + 1 != shares.end() && (share + 1)->begin < end;
-      run_share(kernels, *share, {begin, end}, more ? (share + 1)->product->w.data : nullptr, scratch);
+      const bool more = share + 1 != shares.end() && (share + 1)->begin < stretch.follows;
+      run_share(kernels, *share, stretch, more ? (share + 1)->product->w.data : nullptr, scratch);
     }
   });
 }

@@ -27,9 +27,10 @@ constexpr bool kPairs = true;  // activations are bf16 pairs, multiplied two at 
 #else
 constexpr bool kPairs = false;
 #endif
-// Where bf16 weights are widened in each tile: with more rows than one tile takes, tiles of twice the height and half the width widen half as
-// often for each product; with more than a few tiles, weights are widened once for all.
-#if defined(SHOAL_ISA_AVX512)
+// Tiles of twice the height and half the width, for more rows than one tile takes: weights come half as often from the second-level cache, and
+// where they are widened in each tile, are widened half as often for each product. With more than a few tiles, activations instead of weights
+// are what takes the time (pairs), or weights are widened once for all.
+#if defined(SHOAL_ISA_AVX512BF16) || defined(SHOAL_ISA_AVX512)
 constexpr int kTallVectors = kVectors / 2;
 #else
 constexpr int kTallVectors = kVectors;
@@ -166,7 +167,8 @@ SHOAL_INLINE void add_units(F32x16 (&acc)[kRows][kWidth], const uint32_t* const 
   const char* ahead = cursor.ahead;
   for (const int64_t end = k + units * Unit::kRowWords; k < end; k += Unit::kRowWords, w += Unit::kWords) {
 #pragma GCC unroll 4
-    for (int line = 0; line < kLines; ++line) __builtin_prefetch(ahead + line * kLine);
+    for (int line = 0; line < kLines; ++line)
+      __builtin_prefetch(ahead + line * kLine, 0, 2);  // a strip is larger than the first cache
     ahead += kLines * kLine;
     Unit::step(acc, a, k, w);
   }
@@ -229,7 +231,7 @@ RunTile tile_of(int64_t rows) {
     case 6:
       return run_tile<6, kVectors, Unit>;
 #endif
-#if defined(SHOAL_ISA_AVX512)
+#if defined(SHOAL_ISA_AVX512BF16) || defined(SHOAL_ISA_AVX512)
     case 7:
       return run_tile<7, kTallVectors, Unit>;
     case 8:

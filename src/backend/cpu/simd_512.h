@@ -74,6 +74,13 @@ SHOAL_INLINE void store16_bf16(uint16_t* p, F32x16 x) {
   const __m512i top = _mm512_srli_epi32(_mm512_castps_si512(round_bf16(x).v), 16);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(top));
 }
+#if defined(SHOAL_ISA_AVX512BF16)
+// Sixteen words of two bf16 each, rounded to nearest even, of 32 consecutive values; subnormals become 0, as they are to the instruction that
+// multiplies pairs.
+SHOAL_INLINE F32x16 round_pairs(F32x16 first, F32x16 second) {
+  return {_mm512_castsi512_ps((__m512i)_mm512_cvtne2ps_pbh(second.v, first.v))};
+}
+#endif
 // Sixteen pairs of bf16 (low, high): all the low ones, all the high ones.
 SHOAL_INLINE F32x16 low_of_pairs(const uint32_t* p) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16))};

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// ThreadPool: one rank's compute threads, the calling one included. Idle workers spin briefly, yield, then sleep. The
-// caller waits only for chunks that a worker has begun: a worker that the scheduler keeps away takes no chunk, and the
-// others do its share. Not for use from two threads at once, nor nested, and functions given to it must not throw.
+// ThreadPool: one rank's compute threads, the calling one included. Idle workers spin briefly, yield, then sleep. Each thread
+// has a share of a job, a stretch of its own that it takes from the front in falling pieces; who is done takes from the backs of
+// the others' shares (as in guided self-scheduling, Polychronopoulos and Kuck 1987, but with a place of its own for each thread). So a worker
+// that the scheduler keeps away holds nobody up, and threads end together. Not for use from two threads at once, nor nested, and
+// functions given to it must not throw.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <thread>
 #include <type_traits>
 #include <vector>
+
+#include "tensor/dim.h"
 
 namespace shoal {
 
@@ -26,6 +31,9 @@ class ThreadPool {
 
   int threads() const { return dry() ? dry_threads_ : static_cast<int>(workers_.size()) + 1; }
   bool dry() const { return dry_threads_ > 0; }
+
+  // The share of [0, n) that `thread` takes from its front; others take of its back once they are done.
+  Range share(int64_t n, int64_t grain, int thread) const;
 
   // Calls fn(begin, end) or fn(begin, end, thread) over ranges that cut [0, n); `thread` is in [0, threads()), for
   // scratch memory. No range is shorter than `grain` but the last; n <= grain runs on the caller. Which thread does
@@ -53,23 +61,27 @@ class ThreadPool {
       fn(begin, end);
     }
   }
+  // Units [first, end) of a job that are still to be taken, with the job's number: first == end: none.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> state{0};
+  };
   void run(int64_t n, int64_t grain, Call call, const void* context);
   void work(uint32_t job, int thread);
-  void wait_done(uint32_t chunks);
+  bool take(Share& share, uint32_t job, bool own, Range& units);
+  void wait_done(uint32_t units);
   void worker_main(int thread, int core);
 
   const int dry_threads_ = 0;
   std::vector<std::thread> workers_;
-  // The job: fields may be read while a later one is written; a chunk taken from `state_` with the same job number
-  // proves them valid.
-  std::atomic<Call> call_{nullptr};
-  std::atomic<const void*> context_{nullptr};
-  std::atomic<int64_t> n_{0};
-  std::atomic<int64_t> chunk_{0};
-  std::atomic<uint32_t> chunks_{0};
-  alignas(64) std::atomic<uint64_t> state_{0};  // job number << 32 | next chunk
-  alignas(64) std::atomic<uint32_t> done_{0};   // finished chunks of the current job
-  alignas(64) std::atomic<uint32_t> job_{0};    // workers sleep on this; kStop ends them
+  std::unique_ptr<Share[]> shares_;  // [threads]
+  // The job: written before its shares are filled, and read by those who hold a unit of it.
+  Call call_ = nullptr;
+  const void* context_ = nullptr;
+  int64_t n_ = 0;
+  int64_t unit_ = 0;  // elements of a unit
+  uint32_t units_ = 0;
+  alignas(64) std::atomic<uint32_t> done_{0};  // finished units of the current job
+  alignas(64) std::atomic<uint32_t> job_{0};   // workers sleep on this; kStop ends them
 };
 
 }  // namespace shoal

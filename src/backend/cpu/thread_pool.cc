@@ -17,6 +17,7 @@ namespace {
 
 constexpr uint32_t kStop = ~uint32_t{0};
 constexpr int64_t kUnitsPerThread = 32;  // the last pieces are single units: so closely do threads end together
+constexpr int64_t kMostUnits = 0xffff;   // what a share's state can count
 constexpr int kSpins = 400;              // some 10 us
 constexpr int kYields = 60;              // some 20 us on a free core; on a busy one, the others' turns
 
@@ -43,7 +44,7 @@ uint32_t wait_change(std::atomic<uint32_t>& value, uint32_t last) {
 }
 
 int64_t unit_of(int64_t n, int64_t grain, int threads) {
-  return std::max(grain, ceil_div(n, threads * kUnitsPerThread));
+  return std::max(grain, ceil_div(n, std::min(threads * kUnitsPerThread, kMostUnits)));
 }
 
 // Of `units` units, those that are a thread's own.
@@ -51,7 +52,7 @@ Range units_of(int64_t units, int64_t threads, int64_t thread) {
   return {ceil_div(units * thread, threads), ceil_div(units * (thread + 1), threads)};
 }
 
-// A share's state: the job's number and two numbers of units, at most threads * kUnitsPerThread.
+// A share's state: the job's number and two numbers of units, at most kMostUnits.
 uint64_t pack_units(uint32_t job, Range units) {
   return uint64_t{job} << 32 | static_cast<uint64_t>(units.begin) << 16 | static_cast<uint64_t>(units.end);
 }

@@ -42,6 +42,9 @@ constexpr int kUnitsF32 = 8192 / kColumns;
 constexpr int kUnitsBf16 = kPairs ? 256 : 4096 / kColumns;  // also where they are widened to 32 KiB of f32
 constexpr int kLine = 64;
 constexpr int kUnitLines = (kColumns * 4 + kLine - 1) / kLine;
+// What a tile fetches that is the only one to read its weights: so far ahead into the first cache. Some processors need this to read at their
+// full rate; those that do not lose little, but much by fetching from further away, which holds up their own fetching of a single stream.
+constexpr int kNear = 4096;
 constexpr int kMostPieces = 8;  // eighths of K
 
 // Consecutive units of a strip that belong to one step.
@@ -60,14 +63,15 @@ struct Strip {
   Piece pieces[kMostPieces];
   int piece_count;
   float* sums;        // [slot][rows of a block][kColumns]
-  const char* ahead;  // weights to fetch meanwhile, as many as the strip's own; or null
+  const char* ahead;  // weights to fetch meanwhile, as many as the strip's own; or null. Not for a strip that is read by one tile
 };
 
 // Rows from `row` on and columns from 16 * `vector` on of a strip, and what it fetches.
 struct Tile {
   int64_t row;
   int vector;
-  int lines;  // with each unit
+  bool only;  // of its strip: fetches the weights just before it comes to them
+  int lines;  // otherwise, with each unit
   const char* ahead;
 };
 
@@ -159,7 +163,8 @@ struct Cursor {
   const char* ahead;
 };
 
-template <int kLines, class Unit, int kRows, int kWidth>
+// kLevel: where prefetched lines go, 3 the first cache and 2 the second.
+template <int kLines, int kLevel, class Unit, int kRows, int kWidth>
 SHOAL_INLINE void add_units(F32x16 (&acc)[kRows][kWidth], const uint32_t* const (&a)[kRows], int64_t units,
                             Cursor& cursor) {
   int64_t k = cursor.k;
@@ -168,7 +173,7 @@ SHOAL_INLINE void add_units(F32x16 (&acc)[kRows][kWidth], const uint32_t* const 
   for (const int64_t end = k + units * Unit::kRowWords; k < end; k += Unit::kRowWords, w += Unit::kWords) {
 #pragma GCC unroll 4
     for (int line = 0; line < kLines; ++line)
-      __builtin_prefetch(ahead + line * kLine, 0, 2);  // a strip is larger than the first cache
+      __builtin_prefetch(ahead + line * kLine, 0, kLevel);
     ahead += kLines * kLine;
     Unit::step(acc, a, k, w);
   }
@@ -190,14 +195,14 @@ void run_tile(const Strip& strip, const Tile& tile) {
 #pragma GCC unroll 4
       for (int v = 0; v < kWidth; ++v) acc[r][v] = piece.resumes ? load16(sums + r * kColumns + 16 * v) : zero16();
     }
-    if (tile.lines == 0) {
-      add_units<0, Unit>(acc, a, piece.units, cursor);
+    if (tile.only) {
+      add_units<kUnitLines, 3, Unit>(acc, a, piece.units, cursor);
+    } else if (tile.lines == 0) {
+      add_units<0, 2, Unit>(acc, a, piece.units, cursor);
     } else if (tile.lines == 1) {
-      add_units<1, Unit>(acc, a, piece.units, cursor);
-    } else if (tile.lines == 2) {
-      add_units<2, Unit>(acc, a, piece.units, cursor);
+      add_units<1, 2, Unit>(acc, a, piece.units, cursor);
     } else {
-      add_units<kUnitLines, Unit>(acc, a, piece.units, cursor);
+      add_units<2, 2, Unit>(acc, a, piece.units, cursor);
     }
     for (int c = 0; c < piece.combines; ++c) {
       sums -= kSlotFloats;
@@ -254,8 +259,12 @@ RunTile tile_of(int64_t rows) {
 // what comes after the strip.
 template <class Unit>
 void run_tiles(const Strip& strip, int64_t rows, int64_t most_rows) {
+  if (rows <= kTileRows) {
+    const char* near = reinterpret_cast<const char*>(strip.w) + kNear;
+    return tile_of<Unit>(rows)(strip, {.row = 0, .vector = 0, .only = true, .lines = 0, .ahead = near});
+  }
   int64_t lines = strip.ahead ? kUnitLines : 0;
-  Tile tile{.row = 0, .vector = 0, .lines = 0, .ahead = strip.ahead};
+  Tile tile{.row = 0, .vector = 0, .only = false, .lines = 0, .ahead = strip.ahead};
   for (int64_t tiles = (rows + most_rows - 1) / most_rows; tiles > 0; --tiles) {
     const int64_t height = (rows - tile.row + tiles - 1) / tiles;
     const int width = height > kTileRows ? kTallVectors : kVectors;

@@ -297,6 +297,8 @@ TEST_P(AttentionOps, ChunkingAndBatchMatesChangeNoBit) {
   c.dtype = DType::kBF16;
   compare_chunkings(c, 700);
   compare_chunkings({.heads = 3, .kv_heads = 1, .k_dim = 33, .v_dim = 17, .dtype = DType::kBF16, .sinks = true}, 300);
+  for (const int64_t heads : {1, 2, 4})
+    compare_chunkings({.heads = heads, .kv_heads = 1, .k_dim = 80, .v_dim = 144, .dtype = DType::kBF16}, 200);
   compare_chunkings({.heads = 40, .kv_heads = 1, .k_dim = 40, .v_dim = 32, .latent = true, .dtype = DType::kBF16}, 140);
   c = {.heads = 3, .kv_heads = 3, .k_dim = 16, .v_dim = 16, .window = 37};
   compare_chunkings(c, 700);

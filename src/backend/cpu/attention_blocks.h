@@ -16,7 +16,6 @@ template <typename T>
 struct Block {
   const T* k[kAttentionBlock];  // by position - begin; those outside [first, end) repeat the nearest inside
   const T* v[kAttentionBlock];
-  const T* next_k[kAttentionBlock];  // the next block's, to fetch meanwhile; else k
   int64_t begin;
   int64_t first;  // positions that some row sees
   int64_t end;
@@ -30,38 +29,84 @@ struct PagedRows {
   int64_t row_stride;
 };
 
+template <typename T>
+inline PagedRows<T> paged_keys(const KvSource& source) {
+  return {static_cast<const T*>(source.k), source.k_page_stride, source.k_dim};
+}
+template <typename T>
+inline PagedRows<T> paged_values(const KvSource& source) {
+  return {static_cast<const T*>(source.v), source.v_page_stride, source.v_row_stride};
+}
+
+// step(position, row, count) for each stretch of positions [first, end) whose rows lie side by side, from `row` on.
+template <typename T, typename Step>
+SHOAL_INLINE void for_stretches(const KvSource& source, const PagedRows<T>& paged, int64_t first, int64_t end,
+                                const Step& step) {
+  int64_t page = first / source.tokens_per_block;
+  int64_t offset = first - page * source.tokens_per_block;
+  for (int64_t position = first; position < end; ++page, offset = 0) {
+    const int64_t count = smaller(end - position, source.tokens_per_block - offset);
+    step(position, paged.base + source.pages[page] * paged.page_stride + offset * paged.row_stride, count);
+    position += count;
+  }
+}
+
 // Which rows of K (or V) the block's positions are.
 template <typename T>
 inline void find_rows(const KvSource& source, const PagedRows<T>& paged, const Block<T>& block, const T** rows) {
-  int64_t page = block.first / source.tokens_per_block;
-  int64_t offset = block.first - page * source.tokens_per_block;
-  for (int64_t position = block.first; position < block.end; ++page, offset = 0) {
-    const T* row = paged.base + source.pages[page] * paged.page_stride + offset * paged.row_stride;
-    const int64_t stop = smaller(block.end, position + source.tokens_per_block - offset);
-    for (; position < stop; ++position, row += paged.row_stride) rows[position - block.begin] = row;
-  }
+  for_stretches(source, paged, block.first, block.end, [&](int64_t position, const T* row, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) rows[position + i - block.begin] = row + i * paged.row_stride;
+  });
   const int64_t first = block.first - block.begin, end = block.end - block.begin;
   for (int64_t i = 0; i < first; ++i) rows[i] = rows[first];
   for (int64_t i = end; i < kAttentionBlock; ++i) rows[i] = rows[end - 1];
 }
 
-// `seen`: the end of what some row sees, in this block and after it.
 template <typename T>
-inline void find_block(const KvSource& source, int64_t seen, Block<T>& block) {
-  const PagedRows<T> k = {static_cast<const T*>(source.k), source.k_page_stride, source.k_dim};
-  const PagedRows<T> v = {static_cast<const T*>(source.v), source.v_page_stride, source.v_row_stride};
-  find_rows(source, k, block, block.k);
-  find_rows(source, v, block, block.v);
-  const int64_t next = block.begin + kAttentionBlock;
-  if (next < seen) {
-    Block<T> after;
-    after.begin = after.first = next;
-    after.end = smaller(next + kAttentionBlock, seen);
-    find_rows(source, k, after, block.next_k);
-  } else {
-    find_rows(source, k, block, block.next_k);
-  }
+inline void find_block(const KvSource& source, Block<T>& block) {
+  find_rows(source, paged_keys<T>(source), block, block.k);
+  find_rows(source, paged_values<T>(source), block, block.v);
 }
+
+// Fetches K, then V of a few positions while others are computed: few rows wait for memory. Evenly, since a core waits for few lines at a
+// time, and into the second cache only, since for the first it waits for fewer still.
+class Fetch {
+ public:
+  Fetch() { stretches_[0].begin = nullptr; }
+
+  // At most kAttentionBlock positions.
+  template <typename T>
+  void start(const KvSource& source, int64_t first, int64_t end) {
+    Stretch* last = stretches_;
+    const auto add = [&](const PagedRows<T>& paged) {
+      for_stretches(source, paged, first, end, [&](int64_t, const T* row, int64_t count) {
+        *last++ = {reinterpret_cast<const char*>(row), reinterpret_cast<const char*>(row + count * paged.row_stride)};
+      });
+    };
+    add(paged_keys<T>(source));
+    if (source.v != source.k) add(paged_values<T>(source));
+    last->begin = nullptr;
+    at_ = stretches_[0].begin;
+  }
+
+  template <int kLines>
+  SHOAL_INLINE void lines() {
+    if (at_ == nullptr) return;
+#pragma GCC unroll 16
+    for (int line = 0; line < kLines; ++line) __builtin_prefetch(at_ + line * kLine, 0, 2);
+    at_ += kLines * kLine;
+    if (at_ >= stretches_[stretch_].end) at_ = stretches_[++stretch_].begin;
+  }
+
+ private:
+  struct Stretch {
+    const char* begin;  // null after the last one
+    const char* end;
+  };
+  Stretch stretches_[2 * kAttentionBlock + 1];
+  int64_t stretch_ = 0;
+  const char* at_ = nullptr;
+};
 
 SHOAL_INLINE F32x16 widened(const uint16_t* p, int64_t n) { return load16_bf16(p, n); }
 SHOAL_INLINE F32x16 widened(const uint8_t* p, int64_t n) { return load16_f8(p, n); }
@@ -83,7 +128,6 @@ inline void widen_block(const KvSource& source, const Block<T>& narrow, float* s
   wide.first = narrow.first;
   wide.end = narrow.end;
   widen_rows(narrow.k, source.k_dim, scratch, wide.k);
-  for (int64_t j = 0; j < kAttentionBlock; ++j) wide.next_k[j] = wide.k[j];
   if (source.v == source.k) {
     for (int64_t j = 0; j < kAttentionBlock; ++j) wide.v[j] = wide.k[j];
   } else {

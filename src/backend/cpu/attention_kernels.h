@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/cpu/attention_blocks.h"
+#include "backend/cpu/attention_few_pairs.h"
 #include "backend/cpu/attention_pairs.h"
 #include "backend/cpu/attention_softmax.h"
 #include "backend/cpu/attention_tiles.h"
@@ -10,7 +11,7 @@
 namespace shoal::SHOAL_ISA {
 namespace {
 
-// With fewer rows, each element of narrow K and V is widened where it is used.
+// With fewer rows, each element of narrow K and V is widened where it is used, and what comes next is fetched meanwhile.
 constexpr int64_t kWidenFromRows = 4;
 
 // The scratch memory after the scores: K and V of a block widened to f32; or rounded queries and panels of keys and values.
@@ -18,20 +19,24 @@ SHOAL_INLINE float* wide_keys(const AttentionTile& tile) { return tile.scratch +
 
 // Unscaled scores of `Rows` rows with every position that one of them sees (and a few more).
 template <int Rows, typename T>
-inline void score_rows(const QueryRow* rows, const Block<T>& block, int64_t dim, float* scores) {
+inline void score_rows(const QueryRow* rows, const Block<T>& block, int64_t dim, Fetch& ahead, float* scores) {
   constexpr int64_t kKeys = kTile / Rows;
   const int64_t begin = visible_in(rows[0], block.begin).begin / kKeys * kKeys;
   const int64_t end = visible_in(rows[Rows - 1], block.begin).end;
-  for (int64_t key = begin; key < end; key += kKeys)
-    dot_tile<Rows>(rows, block.k + key, block.v + key, dim, scores + key);
+  for (int64_t key = begin; key < end; key += kKeys) dot_tile<Rows>(rows, block.k + key, ahead, dim, scores + key);
 }
 
 // Values of `Rows` neighbouring rows. Where they do not see the same positions, each row takes its own edges by itself, still
 // in order, so that a position which it does not see is never read for it.
 template <int Rows, typename T>
-inline void value_rows(const QueryRow* rows, const Block<T>& block, const float* weights, float* values,
-                       int64_t v_dim) {
-  constexpr int kWidth = Rows == 1 ? kTile / 2 : kTile / Rows;
+inline void value_rows(const QueryRow* rows, const Block<T>& block, const float* weights, float* values, int64_t v_dim,
+                       Fetch& ahead) {
+  const auto take = [&]<int Together>(const ValueTile& tile) {
+    constexpr int kMost = Together == 1 ? kTile / 2 : kTile / Together;
+    for_columns<kMost, 1>(v_dim, [&]<int Vectors>(int64_t column, int64_t count) {
+      value_tile<Together, Vectors>(tile, block.v, ahead, column, count);
+    });
+  };
   const Visible front = visible_in(rows[0], block.begin), back = visible_in(rows[Rows - 1], block.begin);
   const int64_t begin = back.begin, end = larger(front.end, back.begin);
   for (int r = 0; Rows > 1 && r < Rows; ++r) {
@@ -39,15 +44,14 @@ inline void value_rows(const QueryRow* rows, const Block<T>& block, const float*
     if (own.begin >= begin) continue;
     const ValueTile edge = {weights + r * kAttentionBlock, own.begin, smaller(own.end, begin), values + r * v_dim,
                             v_dim};
-    value_columns<1, kTile / 2>(edge, block.v, block.next_k, 0, v_dim);
+    take.template operator()<1>(edge);
   }
-  if (begin < end)
-    value_columns<Rows, kWidth>(ValueTile{weights, begin, end, values, v_dim}, block.v, block.next_k, 0, v_dim);
+  if (begin < end) take.template operator()<Rows>(ValueTile{weights, begin, end, values, v_dim});
   for (int r = 0; Rows > 1 && r < Rows; ++r) {
     const Visible own = visible_in(rows[r], block.begin);
     if (own.end <= end) continue;
     const ValueTile edge = {weights + r * kAttentionBlock, larger(own.begin, end), own.end, values + r * v_dim, v_dim};
-    value_columns<1, kTile / 2>(edge, block.v, block.next_k, 0, v_dim);
+    take.template operator()<1>(edge);
   }
 }
 
@@ -65,18 +69,18 @@ SHOAL_INLINE void for_row_groups(int64_t count, const Step& step) {
 
 template <typename T>
 inline void attend_block(const AttentionTile& tile, int64_t row_begin, int64_t count, const Block<T>& block,
-                         const AttentionState& state) {
+                         Fetch& ahead, const AttentionState& state) {
   const QueryRow* rows = tile.rows + row_begin;
   const int64_t v_dim = tile.source->v_dim;
   float* scores = tile.scratch;
   float* values = state.values + row_begin * v_dim;
   constexpr int kMost = kTile >= 16 ? 4 : 2;
   for_row_groups<kMost>(count, [&]<int Rows>(int64_t row) {
-    score_rows<Rows>(rows + row, block, tile.source->k_dim, scores + row * kAttentionBlock);
+    score_rows<Rows>(rows + row, block, tile.source->k_dim, ahead, scores + row * kAttentionBlock);
   });
   weigh_rows(tile, row_begin, count, block.begin, state);
   for_row_groups<kMost>(count, [&]<int Rows>(int64_t row) {
-    value_rows<Rows>(rows + row, block, scores + row * kAttentionBlock, values + row * v_dim, v_dim);
+    value_rows<Rows>(rows + row, block, scores + row * kAttentionBlock, values + row * v_dim, v_dim, ahead);
   });
 }
 
@@ -93,38 +97,63 @@ SHOAL_INLINE Panels panels_of(const AttentionTile& tile) {
   return {.queries = queries, .keys = keys, .values = keys + kAttentionBlock * pairs};
 }
 
+// Calls step<count>() of at most kFewRows rows.
+template <typename Step>
+SHOAL_INLINE void with_few(int64_t count, const Step& step) {
+  static_assert(kFewRows == 4);
+  if (count == 1) return step.template operator()<1>();
+  if (count == 2) return step.template operator()<2>();
+  if (count == 3) return step.template operator()<3>();
+  step.template operator()<4>();
+}
+
 // As attend_block, over a bf16 cache.
 inline void attend_pairs(const AttentionTile& tile, int64_t row_begin, int64_t count, const Block<uint16_t>& block,
-                         const AttentionState& state) {
+                         Fetch& ahead, const AttentionState& state) {
   const KvSource& source = *tile.source;
   const QueryRow* rows = tile.rows + row_begin;
   const int64_t pairs = pairs_of(source.k_dim), v_dim = source.v_dim;
   const Panels panels = panels_of(tile);
   const uint32_t* queries = panels.queries + row_begin * pairs;
   float* scores = tile.scratch;
-  float* values = state.values + row_begin * v_dim;
-  const bool fetches = count < kWidenFromRows;  // few rows wait for memory
   const auto seen_by = [&](int64_t row, int64_t last) {
     return Visible{visible_in(rows[row], block.begin).begin, visible_in(rows[last], block.begin).end};
   };
-  turn_keys(block, source.k_dim, {fetches ? block.v : nullptr, v_dim}, panels.keys);
+  const auto weighted = [&](int64_t row, int64_t last) {
+    const Visible seen = seen_by(row, last);
+    return PairTile{.weights = reinterpret_cast<const uint32_t*>(scores) + row * kAttentionBlock,
+                    .begin = seen.begin / 2,
+                    .end = (seen.end + 1) / 2,
+                    .out = state.values + (row_begin + row) * v_dim,
+                    .stride = v_dim};
+  };
+  const auto weigh_all = [&] {
+    weigh_rows(tile, row_begin, count, block.begin, state);
+    for (int64_t row = 0; row < count; ++row) round_weights(scores + row * kAttentionBlock);
+  };
+  if (count <= kFewRows) {
+    return with_few(count, [&]<int Rows>() {
+      score_few<Rows>(queries, block, source.k_dim, seen_by(0, Rows - 1), ahead, scores);
+      weigh_all();
+      const PairTile all = weighted(0, Rows - 1);
+      for_columns<Rows <= 2 ? 8 : 4, 2>(v_dim, [&]<int Vectors>(int64_t column, int64_t columns) {
+        few_tile<Rows, Vectors>(all, block, column, columns, ahead);
+      });
+    });
+  }
+  turn_keys(block, source.k_dim, ahead, panels.keys);
   for_row_groups<kPairRows>(count, [&]<int Rows>(int64_t row) {
-    score_pairs<Rows>(queries + row * pairs, pairs, panels.keys, seen_by(row, row + Rows - 1),
+    score_pairs<Rows>(queries + row * pairs, pairs, panels.keys, seen_by(row, row + Rows - 1), ahead,
                       scores + row * kAttentionBlock);
   });
-  interleave_values(block, v_dim, {fetches ? block.next_k : nullptr, source.k_dim}, panels.values);
-  weigh_rows(tile, row_begin, count, block.begin, state);
-  for (int64_t row = 0; row < count; ++row) round_weights(scores + row * kAttentionBlock);
+  interleave_values(block, v_dim, ahead, panels.values);
+  weigh_all();
   for_row_groups<kPairRows>(count, [&]<int Rows>(int64_t row) {
-    const Visible seen = seen_by(row, row + Rows - 1);
-    const PairTile part = {.weights = reinterpret_cast<const uint32_t*>(scores) + row * kAttentionBlock,
-                           .values = panels.values,
-                           .value_stride = round_up_32(v_dim),
-                           .begin = seen.begin / 2,
-                           .end = (seen.end + 1) / 2,
-                           .out = values + row * v_dim,
-                           .stride = v_dim};
-    pair_columns<Rows, 4>(part, 0, v_dim);
+    const PairTile group = weighted(row, row + Rows - 1);
+    const ValuePanel values = {panels.values, round_up_32(v_dim)};
+    for_columns<4, 1>(v_dim, [&]<int Vectors>(int64_t column, int64_t columns) {
+      pair_tile<Rows, Vectors>(group, values, column, columns, ahead);
+    });
   });
 }
 #endif
@@ -136,6 +165,7 @@ struct SeenBlock {
   int64_t begin;
   int64_t first;
   int64_t end;
+  int64_t count() const { return row_end - row_begin; }
 };
 
 template <typename T>
@@ -144,18 +174,28 @@ inline Block<T> find_seen(const AttentionTile& tile, const SeenBlock& seen) {
   block.begin = seen.begin;
   block.first = seen.first;
   block.end = seen.end;
-  find_block(*tile.source, tile.rows[tile.count - 1].last + 1, block);
+  find_block(*tile.source, block);
   return block;
+}
+
+// The block after it.
+template <typename T>
+inline void fetch_next(const AttentionTile& tile, const SeenBlock& seen, Fetch& ahead) {
+  const int64_t next = seen.begin + kAttentionBlock;
+  ahead.start<T>(*tile.source, next, smaller(next + kAttentionBlock, tile.rows[tile.count - 1].last + 1));
 }
 
 template <typename T>
 inline void attend_narrow(const AttentionTile& tile, const SeenBlock& seen, const AttentionState& state) {
   const Block<T> narrow = find_seen<T>(tile, seen);
-  const int64_t count = seen.row_end - seen.row_begin;
-  if (count < kWidenFromRows) return attend_block(tile, seen.row_begin, count, narrow, state);
+  Fetch ahead;
+  if (seen.count() < kWidenFromRows) {
+    fetch_next<T>(tile, seen, ahead);
+    return attend_block(tile, seen.row_begin, seen.count(), narrow, ahead, state);
+  }
   Block<float> block;
   widen_block(*tile.source, narrow, wide_keys(tile), block);
-  attend_block(tile, seen.row_begin, count, block, state);
+  attend_block(tile, seen.row_begin, seen.count(), block, ahead, state);
 }
 
 // Rows [row_begin, row_end) see something of the block at `begin`.
@@ -167,13 +207,18 @@ inline void attend_rows(const AttentionTile& tile, int64_t row_begin, int64_t ro
                           .first = larger(begin, tile.rows[row_begin].first),
                           .end = smaller(begin + kAttentionBlock, tile.rows[row_end - 1].last + 1)};
   if (seen.first >= seen.end) return;
+  const KvElement element = tile.source->element;
+  Fetch ahead;
 #if defined(SHOAL_ISA_AVX512BF16)
-  if (tile.source->element == KvElement::kBF16)
-    return attend_pairs(tile, row_begin, row_end - row_begin, find_seen<uint16_t>(tile, seen), state);
+  if (element == KvElement::kBF16) {
+    fetch_next<uint16_t>(tile, seen, ahead);
+    return attend_pairs(tile, row_begin, seen.count(), find_seen<uint16_t>(tile, seen), ahead, state);
+  }
 #endif
-  if (tile.source->element == KvElement::kBF16) return attend_narrow<uint16_t>(tile, seen, state);
-  if (tile.source->element == KvElement::kF8E4M3) return attend_narrow<uint8_t>(tile, seen, state);
-  attend_block(tile, row_begin, row_end - row_begin, find_seen<float>(tile, seen), state);
+  if (element == KvElement::kBF16) return attend_narrow<uint16_t>(tile, seen, state);
+  if (element == KvElement::kF8E4M3) return attend_narrow<uint8_t>(tile, seen, state);
+  if (seen.count() < kWidenFromRows) fetch_next<float>(tile, seen, ahead);
+  attend_block(tile, row_begin, seen.count(), find_seen<float>(tile, seen), ahead, state);
 }
 
 inline void attend(const AttentionTile& tile, int64_t begin, int64_t end, const AttentionState& state) {

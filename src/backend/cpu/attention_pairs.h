@@ -40,35 +40,21 @@ inline void round_queries(const AttentionTile& tile, uint32_t* out) {
   }
 }
 
-// Fetches the rows of a block line by line, in their order: what lies side by side in memory comes fastest so.
-struct RowLines {
-  const uint16_t* const* rows;  // null: nothing is fetched
-  int64_t dim;
-  int64_t row = 0;
-  int64_t column = 0;
-
-  SHOAL_INLINE void fetch(int lines) {
-    if (!rows) return;
-    for (int i = 0; i < lines; ++i) {
-      __builtin_prefetch(rows[row] + column);
-      column += kLine / 2;
-      if (column < dim) continue;
-      column = 0;
-      row = smaller(row + 1, kAttentionBlock - 1);
-    }
-  }
-};
+// words[i]: columns d + 2i and d + 2i + 1 of sixteen keys.
+SHOAL_INLINE void turn_sixteen(const uint16_t* const* k, int64_t d, int64_t dim, F32x16 (&words)[16]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) words[i] = {_mm512_castsi512_ps(load32_bf16(k[i] + d, dim - d))};
+  transpose16(words);
+}
 
 // Keys of a block as a panel, [pairs_of(dim)][kAttentionBlock] words: those of the sixteens of positions that some row sees.
-inline void turn_keys(const Block<uint16_t>& block, int64_t dim, RowLines ahead, uint32_t* out) {
+inline void turn_keys(const Block<uint16_t>& block, int64_t dim, Fetch& ahead, uint32_t* out) {
   const int64_t end = block.end - block.begin;
   for (int64_t key = (block.first - block.begin) / 16 * 16; key < end; key += 16) {
     for (int64_t d = 0; d < dim; d += 32) {
-      ahead.fetch(16);
+      ahead.lines<8>();
       F32x16 words[16];
-#pragma GCC unroll 16
-      for (int i = 0; i < 16; ++i) words[i] = {_mm512_castsi512_ps(load32_bf16(block.k[key + i] + d, dim - d))};
-      transpose16(words);
+      turn_sixteen(block.k + key, d, dim, words);
       auto* to = reinterpret_cast<float*>(out + d / 2 * kAttentionBlock + key);
       const int64_t count = smaller(pairs_of(dim) - d / 2, 16);
       for (int64_t i = 0; i < count; ++i) store16(to + i * kAttentionBlock, words[i]);
@@ -78,7 +64,8 @@ inline void turn_keys(const Block<uint16_t>& block, int64_t dim, RowLines ahead,
 
 // scores[r][key] of `Rows` rows and the sixteens of keys from `key` on; rows of scores are kAttentionBlock apart, of queries `pairs`.
 template <int Rows, int Vectors>
-SHOAL_INLINE void score_tile(const uint32_t* queries, int64_t pairs, const uint32_t* keys, float* scores) {
+SHOAL_INLINE void score_tile(const uint32_t* queries, int64_t pairs, const uint32_t* keys, Fetch& ahead,
+                             float* scores) {
   F32x16 sums[Rows][Vectors];
   const uint32_t* rows[Rows];
 #pragma GCC unroll 8
@@ -87,7 +74,10 @@ SHOAL_INLINE void score_tile(const uint32_t* queries, int64_t pairs, const uint3
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) sums[r][v] = zero16();
   }
-  for (int64_t pair = 0; pair < pairs; ++pair) Bf16Unit::step(sums, rows, pair, keys + pair * kAttentionBlock);
+  for (int64_t pair = 0; pair < pairs; ++pair) {
+    ahead.lines<2>();
+    Bf16Unit::step(sums, rows, pair, keys + pair * kAttentionBlock);
+  }
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
@@ -97,30 +87,46 @@ SHOAL_INLINE void score_tile(const uint32_t* queries, int64_t pairs, const uint3
 
 // Of the keys [begin, end) of a block, and a few more.
 template <int Rows>
-SHOAL_INLINE void score_pairs(const uint32_t* queries, int64_t pairs, const uint32_t* keys, Visible seen,
+SHOAL_INLINE void score_pairs(const uint32_t* queries, int64_t pairs, const uint32_t* keys, Visible seen, Fetch& ahead,
                               float* scores) {
   int64_t key = seen.begin / 16 * 16;
-  for (; seen.end - key > 48; key += 64) score_tile<Rows, 4>(queries, pairs, keys + key, scores + key);
-  for (; seen.end - key > 16; key += 32) score_tile<Rows, 2>(queries, pairs, keys + key, scores + key);
-  for (; key < seen.end; key += 16) score_tile<Rows, 1>(queries, pairs, keys + key, scores + key);
+  for (; seen.end - key > 48; key += 64) score_tile<Rows, 4>(queries, pairs, keys + key, ahead, scores + key);
+  for (; seen.end - key > 16; key += 32) score_tile<Rows, 2>(queries, pairs, keys + key, ahead, scores + key);
+  for (; key < seen.end; key += 16) score_tile<Rows, 1>(queries, pairs, keys + key, ahead, scores + key);
 }
 
+// Two rows of values to pairs (even, odd), 16 words at a time.
+//   a b c .., A B C ..  ->  aA bB cC ..
+class Interleaving {
+ public:
+  Interleaving() {
+    alignas(64) uint16_t places[32];
+    for (int i = 0; i < 32; ++i) places[i] = static_cast<uint16_t>(i / 2 + i % 2 * 32);
+    first_ = _mm512_load_si512(places);
+    second_ = _mm512_add_epi16(first_, _mm512_set1_epi16(16));
+  }
+  SHOAL_INLINE F32x16 first(__m512i even, __m512i odd) const { return words(even, first_, odd); }
+  SHOAL_INLINE F32x16 second(__m512i even, __m512i odd) const { return words(even, second_, odd); }
+
+ private:
+  static SHOAL_INLINE F32x16 words(__m512i even, __m512i places, __m512i odd) {
+    return {_mm512_castsi512_ps(_mm512_permutex2var_epi16(even, places, odd))};
+  }
+  __m512i first_, second_;
+};
+
 // Values of pairs of positions, [pair][round_up_32(v_dim)] words (even, odd); positions outside [first, end) are 0.
-//   v[2j] = a b c .., v[2j + 1] = A B C ..  ->  aA bB cC ..
-inline void interleave_values(const Block<uint16_t>& block, int64_t dim, RowLines ahead, uint32_t* out) {
-  alignas(64) uint16_t low[32];
-  for (int i = 0; i < 32; ++i) low[i] = static_cast<uint16_t>(i / 2 + i % 2 * 32);
-  const __m512i first_half = _mm512_load_si512(low);
-  const __m512i second_half = _mm512_add_epi16(first_half, _mm512_set1_epi16(16));
+inline void interleave_values(const Block<uint16_t>& block, int64_t dim, Fetch& ahead, uint32_t* out) {
+  const Interleaving order;
   const int64_t first = block.first - block.begin, end = block.end - block.begin;
   for (int64_t even = first / 2 * 2; even < end; even += 2) {
-    uint32_t* words = out + even / 2 * round_up_32(dim);
+    auto* words = reinterpret_cast<float*>(out + even / 2 * round_up_32(dim));
     for (int64_t c = 0; c < dim; c += 32) {
-      ahead.fetch(2);
+      ahead.lines<1>();
       const __m512i a = load32_bf16(block.v[even] + c, even >= first ? dim - c : 0);
       const __m512i b = load32_bf16(block.v[even + 1] + c, even + 1 < end ? dim - c : 0);
-      _mm512_storeu_si512(words + c, _mm512_permutex2var_epi16(a, first_half, b));
-      _mm512_storeu_si512(words + c + 16, _mm512_permutex2var_epi16(a, second_half, b));
+      store16(words + c, order.first(a, b));
+      store16(words + c + 16, order.second(a, b));
     }
   }
 }
@@ -133,20 +139,25 @@ SHOAL_INLINE void round_weights(float* weights) {
   store16(weights + 16, round_pairs(second[0], second[1]));
 }
 
-// out[r][c] += sum over pairs [begin, end), in order, of weights[r][pair] * values[pair][c].
+// out[r][c] += sum over pairs [begin, end) of positions, in order, of weights[r][pair] * values[pair][c].
 struct PairTile {
   const uint32_t* weights;  // bf16 pairs, rows kAttentionBlock words apart
-  const uint32_t* values;
-  int64_t value_stride;  // words
   int64_t begin;
   int64_t end;
   float* out;  // rows `stride` apart
   int64_t stride;
 };
 
+// What interleave_values makes; stride in words.
+struct ValuePanel {
+  const uint32_t* values;
+  int64_t stride;
+};
+
 // Columns [column, column + 16 * Vectors), of which `count` exist.
 template <int Rows, int Vectors>
-SHOAL_INLINE void pair_tile(const PairTile& tile, int64_t column, int64_t count) {
+SHOAL_INLINE void pair_tile(const PairTile& tile, const ValuePanel& panel, int64_t column, int64_t count,
+                            Fetch& ahead) {
   F32x16 sums[Rows][Vectors];
   const uint32_t* weights[Rows];
   float* out = tile.out + column;
@@ -156,22 +167,14 @@ SHOAL_INLINE void pair_tile(const PairTile& tile, int64_t column, int64_t count)
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) sums[r][v] = load16(out + r * tile.stride + 16 * v, count - 16 * v);
   }
-  for (int64_t pair = tile.begin; pair < tile.end; ++pair)
-    Bf16Unit::step(sums, weights, pair, tile.values + pair * tile.value_stride + column);
+  for (int64_t pair = tile.begin; pair < tile.end; ++pair) {
+    ahead.lines<2>();
+    Bf16Unit::step(sums, weights, pair, panel.values + pair * panel.stride + column);
+  }
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) store16(out + r * tile.stride + 16 * v, sums[r][v], count - 16 * v);
-  }
-}
-
-template <int Rows, int Vectors>
-SHOAL_INLINE void pair_columns(const PairTile& tile, int64_t column, int64_t dim) {
-  for (; column + 16 * Vectors <= dim; column += 16 * Vectors) pair_tile<Rows, Vectors>(tile, column, 16 * Vectors);
-  if constexpr (Vectors > 1) {
-    pair_columns<Rows, Vectors / 2>(tile, column, dim);
-  } else if (column < dim) {
-    pair_tile<Rows, 1>(tile, column, dim - column);
   }
 }
 

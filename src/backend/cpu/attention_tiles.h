@@ -4,6 +4,7 @@
 // For attention_<path>.cc only.
 #pragma once
 
+#include "backend/cpu/attention_blocks.h"
 #include "backend/cpu/attention_reduce.h"
 
 namespace shoal::SHOAL_ISA {
@@ -16,16 +17,15 @@ SHOAL_INLINE F32x16 load_kv(const float* p, int64_t n) { return load16(p, n); }
 SHOAL_INLINE F32x16 load_kv(const uint16_t* p, int64_t n) { return load16_bf16(p, n); }
 SHOAL_INLINE F32x16 load_kv(const uint8_t* p, int64_t n) { return load16_f8(p, n); }
 
-// Tiles of fewer rows wait for memory, and fetch what comes next; taller ones find all in a cache.
-template <int Rows, typename T>
-SHOAL_INLINE void fetch_ahead(const T* p, int64_t column) {
-  constexpr int64_t kLineElements = 64 / sizeof(T);
-  if (Rows < 4 && column % kLineElements == 0) __builtin_prefetch(p + column);
+// As much as `Vectors` sixteens of T. Taller tiles find all in a cache.
+template <int Rows, int Vectors, typename T>
+SHOAL_INLINE void fetch_as_many(Fetch& ahead) {
+  if constexpr (Rows < 4) ahead.lines<(Vectors * 16 * static_cast<int>(sizeof(T)) + kLine - 1) / kLine>();
 }
 
 // scores[r][key] for `Rows` rows and kTile / Rows keys; rows of scores are kAttentionBlock apart.
 template <int Rows, typename T>
-SHOAL_INLINE void dot_tile(const QueryRow* rows, const T* const* k, const T* const* ahead, int64_t dim, float* scores) {
+SHOAL_INLINE void dot_tile(const QueryRow* rows, const T* const* k, Fetch& ahead, int64_t dim, float* scores) {
   constexpr int kKeys = kTile / Rows;
   F32x16 sums[kTile];
   for (int i = 0; i < kTile; ++i) sums[i] = zero16();
@@ -33,8 +33,8 @@ SHOAL_INLINE void dot_tile(const QueryRow* rows, const T* const* k, const T* con
   for (; d + 16 <= dim; d += 16) {
     F32x16 q[Rows];
     for (int r = 0; r < Rows; ++r) q[r] = load16(rows[r].q + d);
+    fetch_as_many<Rows, kKeys, T>(ahead);
     for (int key = 0; key < kKeys; ++key) {
-      fetch_ahead<Rows>(ahead[key], d);
       const F32x16 keys = load_kv(k[key] + d);
       for (int r = 0; r < Rows; ++r) sums[r * kKeys + key] = fma16(q[r], keys, sums[r * kKeys + key]);
     }
@@ -60,48 +60,39 @@ struct ValueTile {
   int64_t stride;
 };
 
+// Columns [column, column + count): all of `Vectors` sixteens, or fewer than one.
 template <int Rows, int Vectors, typename T>
-SHOAL_INLINE void value_tile(const ValueTile& tile, const T* const* v, const T* const* ahead, int64_t column) {
+SHOAL_INLINE void value_tile(const ValueTile& tile, const T* const* v, Fetch& ahead, int64_t column, int64_t count) {
+  const auto width = [&](int c) { return Vectors > 1 ? 16 : count - 16 * c; };
   F32x16 sums[Rows * Vectors];
   for (int r = 0; r < Rows; ++r)
-    for (int c = 0; c < Vectors; ++c) sums[r * Vectors + c] = load16(tile.out + r * tile.stride + column + 16 * c);
+    for (int c = 0; c < Vectors; ++c)
+      sums[r * Vectors + c] = load16(tile.out + r * tile.stride + column + 16 * c, width(c));
   for (int64_t j = tile.begin; j < tile.end; ++j) {
     const T* row = v[j] + column;
     F32x16 values[Vectors];
-    for (int c = 0; c < Vectors; ++c) {
-      fetch_ahead<Rows>(ahead[j], column + 16 * c);
-      values[c] = load_kv(row + 16 * c);
-    }
+    fetch_as_many<Rows, Vectors, T>(ahead);
+    for (int c = 0; c < Vectors; ++c) values[c] = load_kv(row + 16 * c, width(c));
     for (int r = 0; r < Rows; ++r) {
       const F32x16 weight = set1(tile.weights[r * kAttentionBlock + j]);
       for (int c = 0; c < Vectors; ++c) sums[r * Vectors + c] = fma16(weight, values[c], sums[r * Vectors + c]);
     }
   }
   for (int r = 0; r < Rows; ++r)
-    for (int c = 0; c < Vectors; ++c) store16(tile.out + r * tile.stride + column + 16 * c, sums[r * Vectors + c]);
+    for (int c = 0; c < Vectors; ++c)
+      store16(tile.out + r * tile.stride + column + 16 * c, sums[r * Vectors + c], width(c));
 }
 
-// The last columns, fewer than 16.
-template <int Rows, typename T>
-SHOAL_INLINE void value_tail(const ValueTile& tile, const T* const* v, int64_t column, int64_t count) {
-  F32x16 sums[Rows];
-  for (int r = 0; r < Rows; ++r) sums[r] = load16(tile.out + r * tile.stride + column, count);
-  for (int64_t j = tile.begin; j < tile.end; ++j) {
-    const F32x16 values = load_kv(v[j] + column, count);
-    for (int r = 0; r < Rows; ++r) sums[r] = fma16(set1(tile.weights[r * kAttentionBlock + j]), values, sums[r]);
-  }
-  for (int r = 0; r < Rows; ++r) store16(tile.out + r * tile.stride + column, sums[r], count);
-}
-
-// Columns [column, dim), as many vectors at once as registers allow.
-template <int Rows, int Vectors, typename T>
-SHOAL_INLINE void value_columns(const ValueTile& tile, const T* const* v, const T* const* ahead, int64_t column,
-                                int64_t dim) {
-  for (; column + 16 * Vectors <= dim; column += 16 * Vectors) value_tile<Rows, Vectors>(tile, v, ahead, column);
-  if constexpr (Vectors > 1) {
-    value_columns<Rows, Vectors / 2>(tile, v, ahead, column, dim);
+// step<n>(column, count) for columns [0, dim) by vectors: as many at once as registers allow, then fewer, at last `Least`, of which the last may
+// lack columns.
+template <int Vectors, int Least, typename Step>
+SHOAL_INLINE void for_columns(int64_t dim, const Step& step, int64_t column = 0) {
+  constexpr int64_t kWidth = 16 * Vectors;
+  for (; column + kWidth <= dim; column += kWidth) step.template operator()<Vectors>(column, kWidth);
+  if constexpr (Vectors > Least) {
+    for_columns<Vectors / 2, Least>(dim, step, column);
   } else if (column < dim) {
-    value_tail<Rows>(tile, v, column, dim - column);
+    step.template operator()<Least>(column, dim - column);
   }
 }
 

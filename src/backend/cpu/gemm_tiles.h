@@ -40,7 +40,6 @@ constexpr int kDirectRows = 4 * kTileRows;
 // Most units of a strip, which all tiles take before the next one is begun.
 constexpr int kUnitsF32 = 8192 / kColumns;
 constexpr int kUnitsBf16 = kPairs ? 256 : 4096 / kColumns;  // also where they are widened to 32 KiB of f32
-constexpr int kLine = 64;
 constexpr int kUnitLines = (kColumns * 4 + kLine - 1) / kLine;
 // What a tile fetches that is the only one to read its weights: so far ahead into the first cache. Some processors need this to read at their
 // full rate; those that do not lose little, but much by fetching from further away, which holds up their own fetching of a single stream.
@@ -62,8 +61,9 @@ struct Strip {
   int64_t units;
   Piece pieces[kMostPieces];
   int piece_count;
-  float* sums;        // [slot][rows of a block][kColumns]
-  const char* ahead;  // weights to fetch meanwhile, as many as the strip's own; or null. Not for a strip that is read by one tile
+  float* sums;  // [slot][rows of a block][kColumns]
+  const char*
+      ahead;  // weights to fetch meanwhile, as many as the strip's own; or null. Not for a strip that is read by one tile
 };
 
 // Rows from `row` on and columns from 16 * `vector` on of a strip, and what it fetches.
@@ -172,8 +172,7 @@ SHOAL_INLINE void add_units(F32x16 (&acc)[kRows][kWidth], const uint32_t* const 
   const char* ahead = cursor.ahead;
   for (const int64_t end = k + units * Unit::kRowWords; k < end; k += Unit::kRowWords, w += Unit::kWords) {
 #pragma GCC unroll 4
-    for (int line = 0; line < kLines; ++line)
-      __builtin_prefetch(ahead + line * kLine, 0, kLevel);
+    for (int line = 0; line < kLines; ++line) __builtin_prefetch(ahead + line * kLine, 0, kLevel);
     ahead += kLines * kLine;
     Unit::step(acc, a, k, w);
   }

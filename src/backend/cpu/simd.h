@@ -37,6 +37,8 @@
 namespace shoal::SHOAL_ISA {
 namespace {
 
+constexpr int kLine = 64;  // bytes of a cache line
+
 SHOAL_INLINE F32x16 zero16() { return set1(0.0f); }
 SHOAL_INLINE F32x16& operator+=(F32x16& a, F32x16 b) { return a = a + b; }
 SHOAL_INLINE F32x16& operator*=(F32x16& a, F32x16 b) { return a = a * b; }

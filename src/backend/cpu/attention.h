@@ -50,13 +50,21 @@ struct AttentionState {
   float* values;   // [rows, v_dim]
 };
 
+// Positions [first, end) of a KV head, at most kAttentionBlock.
+struct KvStretch {
+  const KvSource* source;
+  int64_t first;
+  int64_t end;
+};
+
 // Rows are sorted: `first` and `last` never fall from one to the next.
 struct AttentionTile {
   const QueryRow* rows;
   int64_t count;  // at most kAttentionTileRows
   const KvSource* source;
-  float scale;     // > 0
-  float* scratch;  // attention_scratch_floats(), of this thread
+  KvStretch after;  // what will be read after the last block of these rows and may be fetched meanwhile
+  float scale;      // > 0
+  float* scratch;   // attention_scratch_floats(), of this thread
 };
 
 struct AttentionKernels {

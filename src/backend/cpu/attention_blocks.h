@@ -11,6 +11,8 @@ namespace {
 SHOAL_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 SHOAL_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
+constexpr int64_t kFewRows = 4;  // tiles of more wait for arithmetic rather than for memory
+
 // One block's part of a tile: rows [0, count) all see something of positions [begin, begin + 64).
 template <typename T>
 struct Block {
@@ -28,15 +30,6 @@ struct PagedRows {
   int64_t page_stride;
   int64_t row_stride;
 };
-
-template <typename T>
-inline PagedRows<T> paged_keys(const KvSource& source) {
-  return {static_cast<const T*>(source.k), source.k_page_stride, source.k_dim};
-}
-template <typename T>
-inline PagedRows<T> paged_values(const KvSource& source) {
-  return {static_cast<const T*>(source.v), source.v_page_stride, source.v_row_stride};
-}
 
 // step(position, row, count) for each stretch of positions [first, end) whose rows lie side by side, from `row` on.
 template <typename T, typename Step>
@@ -64,27 +57,33 @@ inline void find_rows(const KvSource& source, const PagedRows<T>& paged, const B
 
 template <typename T>
 inline void find_block(const KvSource& source, Block<T>& block) {
-  find_rows(source, paged_keys<T>(source), block, block.k);
-  find_rows(source, paged_values<T>(source), block, block.v);
+  const PagedRows<T> keys = {static_cast<const T*>(source.k), source.k_page_stride, source.k_dim};
+  const PagedRows<T> values = {static_cast<const T*>(source.v), source.v_page_stride, source.v_row_stride};
+  find_rows(source, keys, block, block.k);
+  find_rows(source, values, block, block.v);
+}
+
+constexpr int64_t element_bytes(KvElement element) {
+  if (element == KvElement::kF32) return 4;
+  return element == KvElement::kBF16 ? 2 : 1;
 }
 
 // Fetches K, then V of a few positions while others are computed: few rows wait for memory. Evenly, since a core waits for few lines at a
 // time, and into the second cache only, since for the first it waits for fewer still.
 class Fetch {
  public:
-  Fetch() { stretches_[0].begin = nullptr; }
-
-  // At most kAttentionBlock positions.
-  template <typename T>
-  void start(const KvSource& source, int64_t first, int64_t end) {
+  explicit Fetch(const KvStretch& what) {
+    const KvSource& source = *what.source;
+    const int64_t bytes = element_bytes(source.element);
     Stretch* last = stretches_;
-    const auto add = [&](const PagedRows<T>& paged) {
-      for_stretches(source, paged, first, end, [&](int64_t, const T* row, int64_t count) {
-        *last++ = {reinterpret_cast<const char*>(row), reinterpret_cast<const char*>(row + count * paged.row_stride)};
+    const auto add = [&](const void* base, int64_t page_stride, int64_t row_stride) {
+      const PagedRows<char> rows = {static_cast<const char*>(base), page_stride * bytes, row_stride * bytes};
+      for_stretches(source, rows, what.first, what.end, [&](int64_t, const char* row, int64_t count) {
+        *last++ = {row, row + count * rows.row_stride};
       });
     };
-    add(paged_keys<T>(source));
-    if (source.v != source.k) add(paged_values<T>(source));
+    add(source.k, source.k_page_stride, source.k_dim);
+    if (source.v != source.k) add(source.v, source.v_page_stride, source.v_row_stride);
     last->begin = nullptr;
     at_ = stretches_[0].begin;
   }
@@ -108,30 +107,38 @@ class Fetch {
   const char* at_ = nullptr;
 };
 
+// For tiles that wait for arithmetic.
+struct NoFetch {
+  template <int kLines>
+  SHOAL_INLINE void lines() {}
+};
+
 SHOAL_INLINE F32x16 widened(const uint16_t* p, int64_t n) { return load16_bf16(p, n); }
 SHOAL_INLINE F32x16 widened(const uint8_t* p, int64_t n) { return load16_f8(p, n); }
 
 template <typename T>
-inline void widen_rows(const T* const* rows, int64_t dim, float* scratch, const float** wide) {
+inline void widen_rows(const T* const* rows, int64_t dim, Fetch& ahead, float* scratch, const float** wide) {
   const int64_t stride = round_up_16(dim);
   for (int64_t j = 0; j < kAttentionBlock; ++j) {
     const bool repeated = j > 0 && rows[j] == rows[j - 1];
     wide[j] = repeated ? wide[j - 1] : scratch + j * stride;
     if (repeated) continue;
     for (int64_t i = 0; i < dim; i += 16) store16(scratch + j * stride + i, widened(rows[j] + i, dim - i));
+    for (int64_t i = 0; i < dim; i += kLine / sizeof(T)) ahead.lines<1>();
   }
 }
 
 template <typename T>
-inline void widen_block(const KvSource& source, const Block<T>& narrow, float* scratch, Block<float>& wide) {
+inline void widen_block(const KvSource& source, const Block<T>& narrow, Fetch& ahead, float* scratch,
+                        Block<float>& wide) {
   wide.begin = narrow.begin;
   wide.first = narrow.first;
   wide.end = narrow.end;
-  widen_rows(narrow.k, source.k_dim, scratch, wide.k);
+  widen_rows(narrow.k, source.k_dim, ahead, scratch, wide.k);
   if (source.v == source.k) {
     for (int64_t j = 0; j < kAttentionBlock; ++j) wide.v[j] = wide.k[j];
   } else {
-    widen_rows(narrow.v, source.v_dim, scratch + kAttentionBlock * round_up_16(source.k_dim), wide.v);
+    widen_rows(narrow.v, source.v_dim, ahead, scratch + kAttentionBlock * round_up_16(source.k_dim), wide.v);
   }
 }
 

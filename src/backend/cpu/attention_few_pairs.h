@@ -10,7 +10,7 @@
 namespace shoal::SHOAL_ISA {
 namespace {
 
-constexpr int kFewRows = 4;  // most whose sums stay in registers beside sixteen keys
+static_assert(kFewRows == 4);  // sums of so many stay in registers beside sixteen keys
 
 SHOAL_INLINE void add_pair(F32x16& sum, uint32_t x, F32x16 words) {
   sum.v = _mm512_dpbf16_ps(sum.v, (__m512bh)_mm512_set1_epi32(static_cast<int>(x)), (__m512bh)words.v);

@@ -18,8 +18,8 @@ constexpr int64_t kWidenFromRows = 4;
 SHOAL_INLINE float* wide_keys(const AttentionTile& tile) { return tile.scratch + kAttentionBlock * kAttentionTileRows; }
 
 // Unscaled scores of `Rows` rows with every position that one of them sees (and a few more).
-template <int Rows, typename T>
-inline void score_rows(const QueryRow* rows, const Block<T>& block, int64_t dim, Fetch& ahead, float* scores) {
+template <int Rows, typename T, class Ahead>
+inline void score_rows(const QueryRow* rows, const Block<T>& block, int64_t dim, Ahead& ahead, float* scores) {
   constexpr int64_t kKeys = kTile / Rows;
   const int64_t begin = visible_in(rows[0], block.begin).begin / kKeys * kKeys;
   const int64_t end = visible_in(rows[Rows - 1], block.begin).end;
@@ -28,9 +28,9 @@ inline void score_rows(const QueryRow* rows, const Block<T>& block, int64_t dim,
 
 // Values of `Rows` neighbouring rows. Where they do not see the same positions, each row takes its own edges by itself, still
 // in order, so that a position which it does not see is never read for it.
-template <int Rows, typename T>
+template <int Rows, typename T, class Ahead>
 inline void value_rows(const QueryRow* rows, const Block<T>& block, const float* weights, float* values, int64_t v_dim,
-                       Fetch& ahead) {
+                       Ahead& ahead) {
   const auto take = [&]<int Together>(const ValueTile& tile) {
     constexpr int kMost = Together == 1 ? kTile / 2 : kTile / Together;
     for_columns<kMost, 1>(v_dim, [&]<int Vectors>(int64_t column, int64_t count) {
@@ -67,9 +67,9 @@ SHOAL_INLINE void for_row_groups(int64_t count, const Step& step) {
   for (; row < count; ++row) step.template operator()<1>(row);
 }
 
-template <typename T>
+template <typename T, class Ahead>
 inline void attend_block(const AttentionTile& tile, int64_t row_begin, int64_t count, const Block<T>& block,
-                         Fetch& ahead, const AttentionState& state) {
+                         Ahead& ahead, const AttentionState& state) {
   const QueryRow* rows = tile.rows + row_begin;
   const int64_t v_dim = tile.source->v_dim;
   float* scores = tile.scratch;
@@ -82,6 +82,33 @@ inline void attend_block(const AttentionTile& tile, int64_t row_begin, int64_t c
   for_row_groups<kMost>(count, [&]<int Rows>(int64_t row) {
     value_rows<Rows>(rows + row, block, scores + row * kAttentionBlock, values + row * v_dim, v_dim, ahead);
   });
+}
+
+// What some row of [row_begin, row_end) sees of the block at `begin`.
+struct SeenBlock {
+  int64_t row_begin;
+  int64_t row_end;
+  int64_t begin;
+  int64_t first;
+  int64_t end;
+  int64_t count() const { return row_end - row_begin; }
+};
+
+template <typename T>
+inline Block<T> find_seen(const AttentionTile& tile, const SeenBlock& seen) {
+  Block<T> block;
+  block.begin = seen.begin;
+  block.first = seen.first;
+  block.end = seen.end;
+  find_block(*tile.source, block);
+  return block;
+}
+
+// What is read after a block.
+inline KvStretch after_block(const AttentionTile& tile, const SeenBlock& seen) {
+  const int64_t next = seen.begin + kAttentionBlock, end = tile.rows[tile.count - 1].last + 1;
+  if (next >= end) return tile.after;
+  return {tile.source, next, smaller(next + kAttentionBlock, end)};
 }
 
 #if defined(SHOAL_ISA_AVX512BF16)
@@ -108,8 +135,10 @@ SHOAL_INLINE void with_few(int64_t count, const Step& step) {
 }
 
 // As attend_block, over a bf16 cache.
-inline void attend_pairs(const AttentionTile& tile, int64_t row_begin, int64_t count, const Block<uint16_t>& block,
-                         Fetch& ahead, const AttentionState& state) {
+inline void attend_pairs(const AttentionTile& tile, const SeenBlock& seen_block, const AttentionState& state) {
+  const Block<uint16_t> block = find_seen<uint16_t>(tile, seen_block);
+  Fetch ahead(after_block(tile, seen_block));
+  const int64_t row_begin = seen_block.row_begin, count = seen_block.count();
   const KvSource& source = *tile.source;
   const QueryRow* rows = tile.rows + row_begin;
   const int64_t pairs = pairs_of(source.k_dim), v_dim = source.v_dim;
@@ -158,44 +187,25 @@ inline void attend_pairs(const AttentionTile& tile, int64_t row_begin, int64_t c
 }
 #endif
 
-// What some row of [row_begin, row_end) sees of the block at `begin`.
-struct SeenBlock {
-  int64_t row_begin;
-  int64_t row_end;
-  int64_t begin;
-  int64_t first;
-  int64_t end;
-  int64_t count() const { return row_end - row_begin; }
-};
-
-template <typename T>
-inline Block<T> find_seen(const AttentionTile& tile, const SeenBlock& seen) {
-  Block<T> block;
-  block.begin = seen.begin;
-  block.first = seen.first;
-  block.end = seen.end;
-  find_block(*tile.source, block);
-  return block;
-}
-
-// The block after it.
-template <typename T>
-inline void fetch_next(const AttentionTile& tile, const SeenBlock& seen, Fetch& ahead) {
-  const int64_t next = seen.begin + kAttentionBlock;
-  ahead.start<T>(*tile.source, next, smaller(next + kAttentionBlock, tile.rows[tile.count - 1].last + 1));
-}
-
 template <typename T>
 inline void attend_narrow(const AttentionTile& tile, const SeenBlock& seen, const AttentionState& state) {
   const Block<T> narrow = find_seen<T>(tile, seen);
-  Fetch ahead;
-  if (seen.count() < kWidenFromRows) {
-    fetch_next<T>(tile, seen, ahead);
-    return attend_block(tile, seen.row_begin, seen.count(), narrow, ahead, state);
-  }
+  Fetch ahead(after_block(tile, seen));
+  if (seen.count() < kWidenFromRows) return attend_block(tile, seen.row_begin, seen.count(), narrow, ahead, state);
   Block<float> block;
-  widen_block(*tile.source, narrow, wide_keys(tile), block);
-  attend_block(tile, seen.row_begin, seen.count(), block, ahead, state);
+  widen_block(*tile.source, narrow, ahead, wide_keys(tile), block);
+  NoFetch nothing;
+  attend_block(tile, seen.row_begin, seen.count(), block, nothing, state);
+}
+
+inline void attend_wide(const AttentionTile& tile, const SeenBlock& seen, const AttentionState& state) {
+  const Block<float> block = find_seen<float>(tile, seen);
+  if (seen.count() <= kFewRows) {
+    Fetch ahead(after_block(tile, seen));
+    return attend_block(tile, seen.row_begin, seen.count(), block, ahead, state);
+  }
+  NoFetch nothing;
+  attend_block(tile, seen.row_begin, seen.count(), block, nothing, state);
 }
 
 // Rows [row_begin, row_end) see something of the block at `begin`.
@@ -207,18 +217,18 @@ inline void attend_rows(const AttentionTile& tile, int64_t row_begin, int64_t ro
                           .first = larger(begin, tile.rows[row_begin].first),
                           .end = smaller(begin + kAttentionBlock, tile.rows[row_end - 1].last + 1)};
   if (seen.first >= seen.end) return;
-  const KvElement element = tile.source->element;
-  Fetch ahead;
+  switch (tile.source->element) {
+    case KvElement::kF32:
+      return attend_wide(tile, seen, state);
+    case KvElement::kBF16:
 #if defined(SHOAL_ISA_AVX512BF16)
-  if (element == KvElement::kBF16) {
-    fetch_next<uint16_t>(tile, seen, ahead);
-    return attend_pairs(tile, row_begin, seen.count(), find_seen<uint16_t>(tile, seen), ahead, state);
-  }
+      return attend_pairs(tile, seen, state);
+#else
+      return attend_narrow<uint16_t>(tile, seen, state);
 #endif
-  if (element == KvElement::kBF16) return attend_narrow<uint16_t>(tile, seen, state);
-  if (element == KvElement::kF8E4M3) return attend_narrow<uint8_t>(tile, seen, state);
-  if (seen.count() < kWidenFromRows) fetch_next<float>(tile, seen, ahead);
-  attend_block(tile, row_begin, seen.count(), find_seen<float>(tile, seen), ahead, state);
+    case KvElement::kF8E4M3:
+      return attend_narrow<uint8_t>(tile, seen, state);
+  }
 }
 
 inline void attend(const AttentionTile& tile, int64_t begin, int64_t end, const AttentionState& state) {

@@ -17,15 +17,15 @@ SHOAL_INLINE F32x16 load_kv(const float* p, int64_t n) { return load16(p, n); }
 SHOAL_INLINE F32x16 load_kv(const uint16_t* p, int64_t n) { return load16_bf16(p, n); }
 SHOAL_INLINE F32x16 load_kv(const uint8_t* p, int64_t n) { return load16_f8(p, n); }
 
-// As much as `Vectors` sixteens of T. Taller tiles find all in a cache.
-template <int Rows, int Vectors, typename T>
-SHOAL_INLINE void fetch_as_many(Fetch& ahead) {
-  if constexpr (Rows < 4) ahead.lines<(Vectors * 16 * static_cast<int>(sizeof(T)) + kLine - 1) / kLine>();
+// As much as `Vectors` sixteens of T.
+template <int Vectors, typename T, class Ahead>
+SHOAL_INLINE void fetch_as_many(Ahead& ahead) {
+  ahead.template lines<(Vectors * 16 * static_cast<int>(sizeof(T)) + kLine - 1) / kLine>();
 }
 
 // scores[r][key] for `Rows` rows and kTile / Rows keys; rows of scores are kAttentionBlock apart.
-template <int Rows, typename T>
-SHOAL_INLINE void dot_tile(const QueryRow* rows, const T* const* k, Fetch& ahead, int64_t dim, float* scores) {
+template <int Rows, typename T, class Ahead>
+SHOAL_INLINE void dot_tile(const QueryRow* rows, const T* const* k, Ahead& ahead, int64_t dim, float* scores) {
   constexpr int kKeys = kTile / Rows;
   F32x16 sums[kTile];
   for (int i = 0; i < kTile; ++i) sums[i] = zero16();
@@ -33,7 +33,7 @@ SHOAL_INLINE void dot_tile(const QueryRow* rows, const T* const* k, Fetch& ahead
   for (; d + 16 <= dim; d += 16) {
     F32x16 q[Rows];
     for (int r = 0; r < Rows; ++r) q[r] = load16(rows[r].q + d);
-    fetch_as_many<Rows, kKeys, T>(ahead);
+    fetch_as_many<kKeys, T>(ahead);
     for (int key = 0; key < kKeys; ++key) {
       const F32x16 keys = load_kv(k[key] + d);
       for (int r = 0; r < Rows; ++r) sums[r * kKeys + key] = fma16(q[r], keys, sums[r * kKeys + key]);
@@ -61,8 +61,8 @@ struct ValueTile {
 };
 
 // Columns [column, column + count): all of `Vectors` sixteens, or fewer than one.
-template <int Rows, int Vectors, typename T>
-SHOAL_INLINE void value_tile(const ValueTile& tile, const T* const* v, Fetch& ahead, int64_t column, int64_t count) {
+template <int Rows, int Vectors, typename T, class Ahead>
+SHOAL_INLINE void value_tile(const ValueTile& tile, const T* const* v, Ahead& ahead, int64_t column, int64_t count) {
   const auto width = [&](int c) { return Vectors > 1 ? 16 : count - 16 * c; };
   F32x16 sums[Rows * Vectors];
   for (int r = 0; r < Rows; ++r)
@@ -71,7 +71,7 @@ SHOAL_INLINE void value_tile(const ValueTile& tile, const T* const* v, Fetch& ah
   for (int64_t j = tile.begin; j < tile.end; ++j) {
     const T* row = v[j] + column;
     F32x16 values[Vectors];
-    fetch_as_many<Rows, Vectors, T>(ahead);
+    fetch_as_many<Vectors, T>(ahead);
     for (int c = 0; c < Vectors; ++c) values[c] = load_kv(row + 16 * c, width(c));
     for (int r = 0; r < Rows; ++r) {
       const F32x16 weight = set1(tile.weights[r * kAttentionBlock + j]);

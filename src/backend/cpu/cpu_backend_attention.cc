@@ -137,6 +137,15 @@ class AttentionRun {
     return layer_.k.dtype() == DType::kF8E4M3 ? KvElement::kF8E4M3 : KvElement::kF32;
   }
 
+  // The tile that a thread takes after this one, as a rule.
+  const Tile& after(const Tile& tile) const { return *(&tile == &tiles_.back() ? &tile : &tile + 1); }
+
+  KvStretch first_block(const Tile& tile, const KvSource& source) const {
+    const QueryRow row = query(tile, 0);
+    const int64_t end = (row.first / kAttentionBlock + 1) * kAttentionBlock;
+    return {&source, row.first, std::min(end, row.last + 1)};
+  }
+
   int64_t scratch_floats() const { return attention_scratch_floats(layer_.k.size(3), spec_.v_dim); }
 
   // [threads, state_floats + scratch]
@@ -148,10 +157,15 @@ class AttentionRun {
     const Tile& tile = *piece.tile;
     QueryRow rows[kAttentionTileRows];
     for (int64_t row = 0; row < tile.rows; ++row) rows[row] = query(tile, row);
-    const KvSource kv = source(tile);
+    const KvSource kv = source(tile), kv_after = source(after(tile));
+    const AttentionTile seen = {.rows = rows,
+                                .count = tile.rows,
+                                .source = &kv,
+                                .after = first_block(after(tile), kv_after),
+                                .scale = spec_.scale,
+                                .scratch = scratch};
     const int64_t begin = piece.segment * kAttentionSegment;
-    kernels.attend({.rows = rows, .count = tile.rows, .source = &kv, .scale = spec_.scale, .scratch = scratch}, begin,
-                   begin + kAttentionSegment, state);
+    kernels.attend(seen, begin, begin + kAttentionSegment, state);
   }
 
   void finish(const AttentionKernels& kernels, const Tile& tile, const AttentionState& state) const {

@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The engine under load, random weights of two model shapes, all ratios within
-// one run:
-//   decode     32 sequences generate together: a step's time against what its
-//   weights' bytes or its arithmetic need at the least overhead   64 sequences:
-//   planning, sampling, and text and callbacks as shares of the time; how long
-//   ranks wait between steps, with and
+// The engine under load, random weights of two model shapes, all ratios within one run:
+//   decode     32 sequences generate together: a step's time against what its weights' bytes or its arithmetic need at the least; the MoE with
+//              float32 activations, the default of models with routers, and in bfloat16, as the dense one
+//   overhead   64 sequences: planning, sampling, and text and callbacks as shares of the time; how long ranks wait between steps, with and
 //              without the overlap of planning and computing
-//   reuse      time to first token of a prompt of which 1,000 tokens are
-//   cached, beside the same without the cache cp_memory  bytes of KV cache of a
-//   rank under cp 4, beside cp 1
+//   reuse      time to first token of a prompt of which 1,000 tokens are cached, beside the same without the cache
+//   cp_memory  bytes of KV cache of a rank under cp 4, beside cp 1
 // Peaks are measured around every round; ratios are medians over rounds.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -94,43 +92,55 @@ class Served {
   int64_t salt_ = 0;
 };
 
-// What a step of `rows` generated tokens takes at the least: weights are bf16,
-// of experts those that some row picks.
-double bound_seconds(const bench::ModelShape& shape, int64_t rows, const bench::Peaks& peaks) {
+// What a step of `rows` generated tokens takes at the least: weights are bf16, of experts those that some row picks.
+struct Bound {
+  double by_layer = 0;    // all of a layer is read while all of it is computed
+  double by_product = 0;  // one product after another: the dense ones of a layer, then its experts
+};
+
+Bound bound_seconds(const bench::ModelShape& shape, int64_t rows, const bench::Peaks& peaks, double gflop_s) {
   const double count = static_cast<double>(rows);
-  const auto slower = [&](double weights_read, double products, double gflop_s) {
+  const auto slower = [&](double weights_read, double products) {
     return std::max(2e-9 * weights_read / peaks.read_gb_s, 2e-9 * count * products / gflop_s);
   };
-  double read = static_cast<double>(shape.layer_weights(shape.top_k));
-  double gflop_s = peaks.bf16_gflop_s;
+  const auto products = static_cast<double>(shape.layer_weights(shape.top_k));
+  const auto dense = static_cast<double>(shape.experts > 0 ? shape.layer_weights(0) : shape.layer_weights(shape.top_k));
+  double read = products;
   if (shape.experts > 0) {
     const double experts = static_cast<double>(shape.experts), picks = static_cast<double>(shape.top_k);
     const auto picked = static_cast<int64_t>(std::lround(experts * (1.0 - std::pow(1.0 - picks / experts, count))));
     read = static_cast<double>(shape.layer_weights(picked));
-    gflop_s = peaks.f32_gflop_s;  // models with routers keep float32 activations
   }
-  const double layer = slower(read, static_cast<double>(shape.layer_weights(shape.top_k)), gflop_s);
-  const auto head = static_cast<double>(shape.head_products());
-  return static_cast<double>(shape.layers) * layer + slower(head, head, gflop_s);
+  const auto layers = static_cast<double>(shape.layers), head = static_cast<double>(shape.head_products());
+  return {.by_layer = layers * slower(read, products) + slower(head, head),
+          .by_product = layers * (slower(dense, dense) + slower(read - dense, products - dense)) + slower(head, head)};
 }
 
-void decode(benchmark::State& state, const bench::ModelShape& shape) {
+void decode(benchmark::State& state, const bench::ModelShape& shape, const std::string& dtype) {
   const int64_t batch = state.range(0);
-  Served served(shape, config_of(batch));
+  EngineConfig config = config_of(batch);
+  config.dtype = dtype;
+  Served served(shape, config);
   served.step_seconds(batch);
-  std::vector<double> steps, of_bound;
-  bench::Peaks before = bench::measure_peaks(cores());
+  const bool pairs = shape.experts == 0 || dtype == "bfloat16";
+  const auto bound = [&](const bench::Peaks& peaks) {
+    return bound_seconds(shape, batch, peaks, pairs ? peaks.bf16_gflop_s : peaks.f32_gflop_s);
+  };
+  std::vector<double> steps, of_layers, of_products;
+  Bound before = bound(bench::measure_peaks(cores()));
   for (auto _ : state) {
     const double step = served.step_seconds(batch);
-    const bench::Peaks after = bench::measure_peaks(cores());
+    const Bound after = bound(bench::measure_peaks(cores()));
     state.SetIterationTime(step);
     steps.push_back(step);
-    of_bound.push_back((bound_seconds(shape, batch, before) + bound_seconds(shape, batch, after)) / 2 / step);
+    of_layers.push_back((before.by_layer + after.by_layer) / 2 / step);
+    of_products.push_back((before.by_product + after.by_product) / 2 / step);
     before = after;
   }
   state.counters["step_ms"] = 1e3 * median(steps);
   state.counters["tok_s"] = static_cast<double>(batch) / median(steps);
-  state.counters["of_bound"] = median(of_bound);
+  state.counters["of_bound"] = median(of_layers);
+  state.counters["of_product_bound"] = median(of_products);
 }
 
 struct Shares {
@@ -217,11 +227,13 @@ void cp_memory(benchmark::State& state) {
   for (auto _ : state) state.counters["share"] = kv_bytes(4) / kv_bytes(1);
 }
 
-void dense_decode(benchmark::State& state) { decode(state, bench::dense_shape()); }
-void moe_decode(benchmark::State& state) { decode(state, bench::moe_shape()); }
+void dense_decode(benchmark::State& state) { decode(state, bench::dense_shape(), "auto"); }
+void moe_decode(benchmark::State& state) { decode(state, bench::moe_shape(), "auto"); }
+void moe_decode_bf16(benchmark::State& state) { decode(state, bench::moe_shape(), "bfloat16"); }
 
 BENCHMARK(dense_decode)->ArgName("sequences")->Arg(32)->UseManualTime()->Iterations(kRounds);
 BENCHMARK(moe_decode)->ArgName("sequences")->Arg(32)->UseManualTime()->Iterations(kRounds);
+BENCHMARK(moe_decode_bf16)->ArgName("sequences")->Arg(32)->UseManualTime()->Iterations(kRounds);
 BENCHMARK(overhead)->ArgName("sequences")->Arg(64)->UseManualTime()->Iterations(kRounds);
 BENCHMARK(reuse)->UseManualTime()->Iterations(kRounds);
 BENCHMARK(cp_memory)->Iterations(1);

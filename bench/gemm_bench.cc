@@ -118,7 +118,7 @@ void rows_and_threads(benchmark::internal::Benchmark* bench) {
 void shapes(benchmark::internal::Benchmark* bench) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   for (const int threads : {1, cores}) {
-    for (const int64_t rows : {1, 4, 16, 64, 512}) bench->Args({rows, 3072, 1024, threads});
+    for (const int64_t rows : {1, 4, 16, 32, 64, 512}) bench->Args({rows, 3072, 1024, threads});
     for (const int64_t rows : {1, 8, 64}) bench->Args({rows, 768, 1024, threads});
     for (const int64_t rows : {1, 16, 512}) bench->Args({rows, 1024, 3072, threads});
   }

@@ -90,7 +90,7 @@ void run_widened(Strip strip, int64_t rows, float* widened) {
 void run_strip(const GemmProduct& p, const GemmBlock& block, const Strip& strip) {
   if (!p.w.bf16) {
     run_tiles<FloatUnit>(strip, block.rows, kTileRows);
-  } else if (!kPairs && block.rows > kDirectRows) {
+  } else if (kWidens && block.rows > kDirectRows) {
     run_widened(strip, block.rows, block.scratch + kGemmSlots * kSlotFloats);
   } else {
     run_tiles<Bf16Unit>(strip, block.rows, kPairs && block.rows > kTallRows ? kTileRows : kTallRows);
@@ -170,7 +170,7 @@ constexpr GemmKernels make_kernels() {
   return {.panel_columns = kColumns,
           .row_tile = kTileRows,
           .row_block = kRowBlock,
-          .scratch_floats = kGemmSlots * kSlotFloats + (kPairs ? 0 : 2 * kUnitsBf16 * kColumns),
+          .scratch_floats = kGemmSlots * kSlotFloats + (kWidens ? 2 * kUnitsBf16 * kColumns : 0),
           .words_per_unit_bf16 = Bf16Unit::kRowWords,
           .multiply = multiply,
           .convert_row = convert_row,

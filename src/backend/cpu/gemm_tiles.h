@@ -28,18 +28,21 @@ constexpr bool kPairs = true;  // activations are bf16 pairs, multiplied two at 
 constexpr bool kPairs = false;
 #endif
 // Tiles of twice the height and half the width, for more rows than one tile takes: weights come half as often from the second-level cache, and
-// where they are widened in each tile, are widened half as often for each product. With more than a few tiles, activations instead of weights
-// are what takes the time (pairs), or weights are widened once for all.
+// where they are widened in each tile, are widened half as often for each product. Pairs of more than a few tiles take low ones: activations
+// instead of weights are what takes the time.
 #if defined(SHOAL_ISA_AVX512BF16) || defined(SHOAL_ISA_AVX512)
 constexpr int kTallVectors = kVectors / 2;
 #else
 constexpr int kTallVectors = kVectors;
 #endif
 constexpr int kTallRows = kTileRows * kVectors / kTallVectors;
+// Where vectors are narrow, weights of more rows than so many are widened once for all tiles. With wide ones, the stores of that take longer
+// than it saves.
+constexpr bool kWidens = kTallVectors == kVectors;
 constexpr int kDirectRows = 4 * kTileRows;
 // Most units of a strip, which all tiles take before the next one is begun.
 constexpr int kUnitsF32 = 8192 / kColumns;
-constexpr int kUnitsBf16 = kPairs ? 256 : 4096 / kColumns;  // also where they are widened to 32 KiB of f32
+constexpr int kUnitsBf16 = kWidens ? 4096 / kColumns : 256;  // to 32 KiB of f32
 constexpr int kUnitLines = (kColumns * 4 + kLine - 1) / kLine;
 // What a tile fetches that is the only one to read its weights: so far ahead into the first cache. Some processors need this to read at their
 // full rate; those that do not lose little, but much by fetching from further away, which holds up their own fetching of a single stream.

@@ -93,8 +93,8 @@ class Backend {
   virtual Tensor matmul_heads(const Tensor& x, std::span<const Matrix> w) = 0;
 
   // --- elementwise and norms
-  virtual Tensor embedding(std::span<const int32_t> ids, const Tensor& table,
-                           Range vocab) = 0;                       // f32 [tokens, hidden]; rows outside vocab are 0
+  // Rows of w [vocab.size(), hidden], kColumn, by id -> f32 [tokens, hidden]; 0 for ids outside of vocab.
+  virtual Tensor embedding(std::span<const int32_t> ids, const Matrix& w, Range vocab) = 0;
   virtual void add(const Tensor& x, const Tensor& y) = 0;          // x += y, f32
   virtual void add_bias(const Tensor& x, const Tensor& bias) = 0;  // x [tokens, n] += bias f32 [n]
   virtual Tensor rms_norm(const Tensor& x, const Tensor& weight,

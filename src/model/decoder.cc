@@ -45,11 +45,15 @@ Decoder::Decoder(Range layers, const BuildContext& build)
   vocab_ = weights.local(vocab);
   const std::vector<int> sharers = build.mesh.group(Axis::kAttn, build.rank);
   for (const int rank : sharers) vocab_columns_.push_back(slice(vocab, build.mesh, rank).size());
-  if (first_stage()) embed_tokens_ = weights.table(weights.part(embedding, vocab, hidden), weights.compute());
+  if (first_stage()) embed_tokens_ = weights.column(embedding, vocab, hidden);
   for (int64_t layer = layers.begin; layer < layers.end; ++layer) blocks_.emplace_back(layer, build);
   if (!last_stage()) return;
   norm_ = weights.vector(spec.prefix + "model.norm.weight", hidden);
-  lm_head_.weight = weights.column(spec.tied_embeddings ? embedding : spec.prefix + "lm_head", vocab, hidden);
+  if (spec.tied_embeddings && first_stage()) {
+    lm_head_.weight = embed_tokens_;
+  } else {
+    lm_head_.weight = weights.column(spec.tied_embeddings ? embedding : spec.prefix + "lm_head", vocab, hidden);
+  }
 }
 
 void Decoder::bind(Backend& backend) {

@@ -61,10 +61,10 @@ class Decoder {
   float epsilon_;
   Range vocab_;                           // this rank's part
   std::vector<int64_t> vocab_columns_;    // of every rank of the attention group
-  const Tensor* embed_tokens_ = nullptr;  // [vocab, hidden]; first stage
+  const Matrix* embed_tokens_ = nullptr;  // [vocab, hidden]; first stage
   std::vector<DecoderBlock> blocks_;
   const Tensor* norm_ = nullptr;  // [hidden]; last stage
-  ColumnLinear lm_head_;          // [vocab, hidden]; last stage
+  ColumnLinear lm_head_;          // [vocab, hidden]; last stage; the same memory where the model ties them
 };
 
 }  // namespace shoal

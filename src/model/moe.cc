@@ -76,8 +76,7 @@ MoeBlock::MoeBlock(int64_t index, const std::string& prefix, const BuildContext&
   if (layer_.expert_bias)
     down_bias_ =
         weights.table({MatrixSource{.tensor = block + ".experts.down_proj_bias", .out = layer_.experts, .in = hidden_},
-                       weights.local(experts)},
-                      DType::kF32);
+                       weights.local(experts)});
 }
 
 MoeBlock::Expert MoeBlock::declare_expert(int64_t expert, WeightTable& weights) const {

@@ -34,7 +34,7 @@ struct WeightTable::Job {
   const MatrixEntry* matrix = nullptr;
   const TensorEntry* tensor = nullptr;
 
-  DType dtype() const { return matrix ? matrix->spec.dtype : tensor->dtype; }
+  DType dtype() const { return matrix ? matrix->spec.dtype : DType::kF32; }
   int64_t bytes() const { return count * columns.size() * static_cast<int64_t>(dtype_bytes(dtype())); }
   void run(const Checkpoint& checkpoint, Backend& backend, std::vector<float>& values) const;
 };
@@ -68,13 +68,13 @@ const Matrix* WeightTable::matrix(MatrixKind kind, std::vector<WeightPart> parts
 const Tensor* WeightTable::vector(std::vector<WeightPart> parts) {
   const int64_t rows = rows_of(parts);
   if (room_) parts.clear();
-  tensors_.push_back({std::move(parts), Shape{rows}, DType::kF32, {}});
+  tensors_.push_back({std::move(parts), Shape{rows}, {}});
   return &tensors_.back().tensor;
 }
 
-const Tensor* WeightTable::table(WeightPart part, DType dtype) {
+const Tensor* WeightTable::table(WeightPart part) {
   const Shape shape{part.rows.size(), part.source.in};
-  tensors_.push_back({{std::move(part)}, shape, dtype, {}});
+  tensors_.push_back({{std::move(part)}, shape, {}});
   return &tensors_.back().tensor;
 }
 
@@ -106,7 +106,7 @@ int64_t WeightTable::bytes(const Backend& backend) const {
   int64_t total = 0;
   for (const MatrixEntry& entry : matrices_) total += backend.matrix_bytes(entry.spec);
   for (const TensorEntry& entry : tensors_)
-    total += entry.shape.elements() * static_cast<int64_t>(dtype_bytes(entry.dtype));
+    total += entry.shape.elements() * static_cast<int64_t>(dtype_bytes(DType::kF32));
   return total;
 }
 
@@ -138,7 +138,7 @@ std::vector<WeightTable::Job> WeightTable::allocate(Backend& backend) {
     add_parts(entry.parts, {.columns = entry.columns, .matrix = &entry});
   }
   for (TensorEntry& entry : tensors_) {
-    entry.tensor = backend.empty(entry.dtype, entry.shape);
+    entry.tensor = backend.empty(DType::kF32, entry.shape);
     const int64_t columns = entry.shape.rank() == 1 ? 1 : entry.shape[1];
     add_parts(entry.parts, {.columns = {0, columns}, .tensor = &entry});
   }

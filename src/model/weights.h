@@ -42,7 +42,7 @@ class WeightTable {
   // [sum of parts' rows, columns] of the sources.
   const Matrix* matrix(MatrixKind kind, std::vector<WeightPart> parts, Range columns, DType dtype);
   const Tensor* vector(std::vector<WeightPart> parts);  // f32 [sum of rows]
-  const Tensor* table(WeightPart part, DType dtype);    // [rows, in] for look-ups by row
+  const Tensor* table(WeightPart part);                 // f32 [rows, in]
 
   // Named declarations: weight `name` + ".weight" is [out, in].
   WeightPart part(const std::string& name, const Dim& out, const Dim& in) const;
@@ -71,8 +71,7 @@ class WeightTable {
   struct TensorEntry {
     std::vector<WeightPart> parts;
     Shape shape;
-    DType dtype;
-    Tensor tensor;
+    Tensor tensor;  // f32
   };
   struct Job;
   std::vector<Job> allocate(Backend& backend);

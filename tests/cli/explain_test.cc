@@ -66,6 +66,26 @@ TEST(Explain, BytesOfTheCacheAreThoseOfItsPages) {
   EXPECT_LT(windowed["kv_bytes"].get<int64_t>(), windowed["kv_bytes_per_token"].get<int64_t>() * 2048);
 }
 
+// A rank that holds both ends of a model holds tied embeddings once.
+TEST(Explain, TiedEmbeddingsAreHeldOnce) {
+  const auto bytes = [](bool tied, const std::string& pp, size_t rank) {
+    const Scratch scratch;
+    const std::string config = scratch.file(
+        "config.json",
+        R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
+        "hidden_act": "silu", "torch_dtype": "bfloat16", "tie_word_embeddings": )" +
+            std::string(tied ? "true}" : "false}"));
+    const std::string model = std::filesystem::path(config).parent_path().string();
+    return explain({"--pp", pp, "--dtype", "bfloat16"}, model)["ranks"][rank]["weight_bytes"].get<int64_t>();
+  };
+  const int64_t table = 1000 * 64 * 2, panels = 1024 * 64 * 2;
+  const int64_t saved = bytes(false, "1", 0) - bytes(true, "1", 0);
+  EXPECT_GE(saved, table);
+  EXPECT_LE(saved, panels);
+  for (const size_t rank : {0, 1}) EXPECT_EQ(bytes(false, "2", rank), bytes(true, "2", rank));
+}
+
 TEST(Explain, EveryExpertHasAHomeWhenTheyDoNotDivide) {
   const json object = explain({"--tp", "3", "--adp", "--ep", "3"});
   std::set<int> seen;

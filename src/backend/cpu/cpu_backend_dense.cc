@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // CpuBackend: matrices and dense products.
+#include <algorithm>
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
@@ -9,6 +10,8 @@
 
 namespace shoal {
 namespace {
+
+constexpr int64_t kEmbeddingGrain = 8192;  // elements, each pair in a cache line of its own
 
 GemmProduct product_of(const Tensor& x, const PackedMatrix& w, const PackedRows& rows, const Tensor& out) {
   return {.w = w.panels(),
@@ -39,6 +42,22 @@ void CpuBackend::fill_rows_from(const Matrix& matrix, int64_t row, int64_t count
 void CpuBackend::copy_matrix(const Matrix& from, const Matrix& to, int64_t begin, int64_t bytes) {
   CHECK(from.defined() && to.defined());
   static_cast<PackedMatrix&>(*to.storage()).copy_bytes(static_cast<const PackedMatrix&>(*from.storage()), begin, bytes);
+}
+
+Tensor CpuBackend::embedding(std::span<const int32_t> ids, const Matrix& w, Range vocab) {
+  CHECK_EQ(w.out(), vocab.size());
+  const Tensor out = empty(DType::kF32, {static_cast<int64_t>(ids.size()), w.in()});
+  pool_.parallel_for(out.rows(), 1 + kEmbeddingGrain / (w.in() + 1), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int32_t id = ids[static_cast<size_t>(t)];
+      if (vocab.contains(id)) {
+        packed(w).read_row(id - vocab.begin, raw_row<float>(out, t));
+      } else {
+        std::fill_n(raw_row<float>(out, t), w.in(), 0.0f);
+      }
+    }
+  });
+  return out;
 }
 
 Tensor CpuBackend::matmul(const Tensor& x, const Matrix& w, const Tensor& bias) {

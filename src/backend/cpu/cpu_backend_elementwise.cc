@@ -50,27 +50,6 @@ void normalise(ThreadPool& pool, const RowKernels& kernels, const Tensor& x, con
 
 }  // namespace
 
-Tensor CpuBackend::embedding(std::span<const int32_t> ids, const Tensor& table, Range vocab) {
-  const int64_t hidden = table.row_elements();
-  CHECK_EQ(table.rows(), vocab.size());
-  const Tensor out = empty(DType::kF32, {static_cast<int64_t>(ids.size()), hidden});
-  const RowKernels& kernels = row_kernels(isa_);
-  pool_.parallel_for(out.rows(), grain_rows(hidden), [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int32_t id = ids[static_cast<size_t>(t)];
-      float* target = raw_row<float>(out, t);
-      if (!vocab.contains(id)) {
-        std::memset(target, 0, row_bytes(out));
-      } else if (table.dtype() == DType::kBF16) {
-        kernels.from_bf16(&raw_row<BFloat16>(table, id - vocab.begin)->bits, target, hidden);
-      } else {
-        std::memcpy(target, raw_row<float>(table, id - vocab.begin), row_bytes(out));
-      }
-    }
-  });
-  return out;
-}
-
 void CpuBackend::add(const Tensor& x, const Tensor& y) {
   CHECK(x.shape() == y.shape());
   const int64_t n = x.row_elements();

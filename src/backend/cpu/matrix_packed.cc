@@ -2,6 +2,7 @@
 #include "backend/cpu/matrix_packed.h"
 
 #include <algorithm>
+#include <bit>
 #include <string>
 
 #include "base/error.h"
@@ -92,6 +93,21 @@ void PackedMatrix::fill_rows(int64_t row, int64_t count, HostRows values) {
     row += n;
     count -= n;
     values.data += n * values.stride;
+  }
+}
+
+void PackedMatrix::read_row(int64_t row, float* out) const {
+  CHECK(spec.kind == MatrixKind::kColumn);
+  CHECK(0 <= row && row < spec.out);
+  const auto* word =
+      reinterpret_cast<const uint32_t*>(data_.get()) + row / columns_ * units_ * columns_ + row % columns_;
+  if (spec.dtype == DType::kF32) {
+    for (int64_t k = 0; k < spec.in; ++k, word += columns_) out[k] = std::bit_cast<float>(*word);
+    return;
+  }
+  for (int64_t k = 0; k < spec.in; k += 2, word += columns_) {
+    out[k] = std::bit_cast<float>(*word << 16);
+    if (k + 1 < spec.in) out[k + 1] = std::bit_cast<float>(*word & 0xffff0000u);
   }
 }
 

@@ -20,6 +20,8 @@ class PackedMatrix final : public Matrix::Storage {
   void allocate(Arena& arena);
   // values [count, in], f32 or the matrix's own dtype; thread-safe for disjoint rows.
   void fill_rows(int64_t row, int64_t count, HostRows values);
+  // Row of a kColumn matrix, f32 [in].
+  void read_row(int64_t row, float* out) const;
   // Bytes [begin, begin + count) of another of the same spec and kernels.
   void copy_bytes(const PackedMatrix& from, int64_t begin, int64_t count);
 

@@ -32,7 +32,7 @@ class ReferenceBackend final : public Backend {
   Tensor gate_up(const Tensor& x, const Matrix& w, const GateSpec& gate) override;
   Tensor matmul_heads(const Tensor& x, std::span<const Matrix> w) override;
 
-  Tensor embedding(std::span<const int32_t> ids, const Tensor& table, Range vocab) override;
+  Tensor embedding(std::span<const int32_t> ids, const Matrix& w, Range vocab) override;
   void add(const Tensor& x, const Tensor& y) override;
   void add_bias(const Tensor& x, const Tensor& bias) override;
   Tensor rms_norm(const Tensor& x, const Tensor& weight, float epsilon) override;

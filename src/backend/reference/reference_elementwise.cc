@@ -20,20 +20,6 @@ void normalise(const float* x, const float* weight, float epsilon, int64_t n, fl
 
 }  // namespace
 
-Tensor ReferenceBackend::embedding(std::span<const int32_t> ids, const Tensor& table, Range vocab) {
-  const int64_t hidden = table.row_elements();
-  const Tensor out = zeros(DType::kF32, {static_cast<int64_t>(ids.size()), hidden});
-  for (size_t t = 0; t < ids.size(); ++t) {
-    if (!vocab.contains(ids[t])) continue;
-    float* target = raw_row<float>(out, static_cast<int64_t>(t));
-    const int64_t row = ids[t] - vocab.begin;
-    for (int64_t i = 0; i < hidden; ++i)
-      target[i] =
-          table.dtype() == DType::kBF16 ? to_float(raw_row<BFloat16>(table, row)[i]) : raw_row<float>(table, row)[i];
-  }
-  return out;
-}
-
 void ReferenceBackend::add(const Tensor& x, const Tensor& y) {
   CHECK(x.shape() == y.shape());
   for (int64_t row = 0; row < x.rows(); ++row)

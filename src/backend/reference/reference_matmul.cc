@@ -83,6 +83,17 @@ void ReferenceBackend::fill_rows_from(const Matrix& matrix, int64_t row, int64_t
     for (int64_t i = 0; i < matrix.in(); ++i) *target++ = rounded(values.at(r, i), matrix.spec().dtype);
 }
 
+Tensor ReferenceBackend::embedding(std::span<const int32_t> ids, const Matrix& w, Range vocab) {
+  CHECK_EQ(w.out(), vocab.size());
+  const Tensor out = zeros(DType::kF32, {static_cast<int64_t>(ids.size()), w.in()});
+  const float* rows = static_cast<const ReferenceMatrix*>(w.storage())->values.data();
+  for (size_t t = 0; t < ids.size(); ++t) {
+    if (!vocab.contains(ids[t])) continue;
+    std::copy_n(rows + (ids[t] - vocab.begin) * w.in(), w.in(), raw_row<float>(out, static_cast<int64_t>(t)));
+  }
+  return out;
+}
+
 void ReferenceBackend::copy_matrix(const Matrix& from, const Matrix& to, int64_t begin, int64_t bytes) {
   CHECK(from.spec() == to.spec());
   CHECK(0 <= begin && begin + bytes <= from.bytes());

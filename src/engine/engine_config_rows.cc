@@ -248,7 +248,7 @@ std::vector<Option> machine_rows(EngineConfig& c) {
        .planned = {"cuda"}},
       {.name = "isa",
        .field = &c.isa,
-       .help = "instruction-set path of the CPU; else the best it has",
+       .help = "instruction-set path of the CPU; else the fastest it has",
        .choices = {"avx512bf16", "avx512", "avx2", "plain"}},
       {.name = "threads_per_rank",
        .field = &c.threads_per_rank,

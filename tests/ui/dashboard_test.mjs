@@ -115,7 +115,9 @@ await runAll({
     for (let at = 0; at <= slot; ++at) await page.keyboard.press('ArrowRight');
     await waitForText(page, '.expert-map .hint', /copies: slot \d+ \(rank \d\), slot \d+ \(rank \d\).*this one takes \d+ %/);
     await page.click('button[role=radio]:has-text("Ranks")');
-    await page.focus('[data-testid=expert-map][aria-label*="layer and rank"]');
+    const map = '[data-testid=expert-map][aria-label*="layer and rank"]';
+    await page.waitForSelector(map);  // until it has a size
+    await page.focus(map);
     await page.keyboard.press('ArrowRight');
     await waitForText(page, '.expert-map .hint', /EP rank 0 · .* the mean/);
   }),

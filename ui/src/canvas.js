@@ -40,9 +40,10 @@ export function Canvas({ layout, draw, label, onPoint, onArrow, testId }) {
     return () => cancelAnimationFrame(frame);
   });
 
-  const point = kind => event => onPoint?.(plan, event.offsetX, event.offsetY, kind);
+  // Before the first layout there is nothing to point at.
+  const point = kind => event => width > 0 && onPoint?.(plan, event.offsetX, event.offsetY, kind);
   const arrow = event => {
-    if (onArrow?.(plan, event.key)) event.preventDefault();
+    if (width > 0 && onArrow?.(plan, event.key)) event.preventDefault();
   };
   return html`<div class="canvas-box" ref=${box} data-theme-drawn=${palette}>
     <canvas ref=${canvas} role="img" aria-label=${label} data-testid=${testId} tabindex=${onArrow ? 0 : -1} style=${{ width: `${width}px`, height: `${plan.height}px` }}

@@ -13,7 +13,7 @@ namespace shoal {
 
 struct BackendOptions {
   std::string device = "cpu";  // cpu, reference
-  std::string isa;             // cpu: avx512bf16, avx512, avx2, plain; empty: the best this machine has
+  std::string isa;             // cpu: avx512bf16, avx512, avx2, plain; empty: the fastest of this machine
   int threads = 1;             // compute threads of this rank, the calling one included
   std::vector<int> cores;      // cores to pin them to; empty: not pinned
   // cpu: takes all memory that it would, and computes nothing; floats are whatever lies there, and routers spread tokens evenly.

@@ -83,7 +83,7 @@ struct EngineConfig {
 
   std::string dtype = "auto";  // auto, float32, bfloat16
   std::string device = "cpu";
-  std::string isa;               // cpu path to force; empty: the best
+  std::string isa;               // cpu path to force; empty: the fastest
   int64_t threads_per_rank = 0;  // 0: cores / ranks, at least 1
   bool deterministic = false;
   std::string load_format = "auto";  // auto, dummy

@@ -11,7 +11,7 @@ namespace {
 SHOAL_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 SHOAL_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-constexpr int64_t kFewRows = 4;  // tiles of more wait for arithmetic rather than for memory
+constexpr int64_t kFewRows = 4;  // of a tile that waits for memory rather than for arithmetic
 
 // One block's part of a tile: rows [0, count) all see something of positions [begin, begin + 64).
 template <typename T>
@@ -68,8 +68,8 @@ constexpr int64_t element_bytes(KvElement element) {
   return element == KvElement::kBF16 ? 2 : 1;
 }
 
-// Fetches K, then V of a few positions while others are computed: few rows wait for memory. Evenly, since a core waits for few lines at a
-// time, and into the second cache only, since for the first it waits for fewer still.
+// Fetches K, then V of a few positions while others are computed. Evenly, since a core waits for few lines at a time, and into the second
+// cache only, since for the first it waits for fewer still.
 class Fetch {
  public:
   explicit Fetch(const KvStretch& what) {
@@ -107,7 +107,7 @@ class Fetch {
   const char* at_ = nullptr;
 };
 
-// For tiles that wait for arithmetic.
+// For tiles of more than a few rows over f32, where asking costs more than fetching gains.
 struct NoFetch {
   template <int kLines>
   SHOAL_INLINE void lines() {}

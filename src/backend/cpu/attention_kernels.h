@@ -11,7 +11,7 @@
 namespace shoal::SHOAL_ISA {
 namespace {
 
-// With fewer rows, each element of narrow K and V is widened where it is used, and what comes next is fetched meanwhile.
+// With fewer rows, each element of narrow K and V is widened where it is used.
 constexpr int64_t kWidenFromRows = 4;
 
 // The scratch memory after the scores: K and V of a block widened to f32; or rounded queries and panels of keys and values.

@@ -58,7 +58,7 @@ struct GemmBlock {
   int64_t panel = 0;
   int64_t row = 0;
   int64_t rows = 0;
-  const void* next = nullptr;  // weights that will be read afterwards and are to be fetched meanwhile, or null
+  const void* next = nullptr;  // weights that will be read afterwards and may be fetched meanwhile, or null
   float* scratch = nullptr;    // scratch_floats
 };
 

@@ -46,7 +46,7 @@ constexpr int kUnitsBf16 = kWidens ? 4096 / kColumns : 256;  // to 32 KiB of f32
 constexpr int kUnitLines = (kColumns * 4 + kLine - 1) / kLine;
 // What a tile fetches that is the only one to read its weights: so far ahead into the first cache. Some processors need this to read at their
 // full rate; those that do not lose little, but much by fetching from further away, which holds up their own fetching of a single stream.
-constexpr int kNear = 4096;
+constexpr int kNear = 4096;     // bytes
 constexpr int kMostPieces = 8;  // eighths of K
 
 // Consecutive units of a strip that belong to one step.
@@ -66,7 +66,7 @@ struct Strip {
   int piece_count;
   float* sums;  // [slot][rows of a block][kColumns]
   const char*
-      ahead;  // weights to fetch meanwhile, as many as the strip's own; or null. Not for a strip that is read by one tile
+      ahead;  // weights to fetch meanwhile, as many as the strip's own, where several tiles read the strip; or null
 };
 
 // Rows from `row` on and columns from 16 * `vector` on of a strip, and what it fetches.

@@ -19,7 +19,7 @@ std::string_view isa_name(Isa isa) {
 namespace {
 
 // The instruction that multiplies pairs of bf16 has twice the rate of fused multiply-adds on AMD's processors (236 and 118 GF/s a core of Zen 4),
-// and half of it on Intel's (82 and 157 on a Xeon of model 207), which have a tile unit for bf16 beside it.
+// and half of it on Intel's with AMX (82 and 157 on a Xeon of model 207), which have a tile unit for bf16 beside it.
 bool pairs_are_slow() {
 #if defined(__x86_64__)
   constexpr unsigned kAmxBf16 = 1u << 22;

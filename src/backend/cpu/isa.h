@@ -16,7 +16,7 @@ enum class Isa : uint8_t { kPlain, kAvx2, kAvx512, kAvx512Bf16 };
 std::string_view isa_name(Isa isa);  // plain, avx2, avx512, avx512bf16
 bool isa_available(Isa isa);         // by the processor and the operating system
 std::vector<Isa> isas_available();   // fastest first; never empty
-// Throws Error for an unknown name or one that this machine lacks; "" is the best available.
+// Throws Error for an unknown name or one that this machine lacks; "" is the fastest.
 Isa isa_from_name(const std::string& name);
 
 // The entry of a path out of one per path, such as addresses of its kernel table.

@@ -16,7 +16,7 @@ SHOAL_INLINE void add_pair(F32x16& sum, uint32_t x, F32x16 words) {
   sum.v = _mm512_dpbf16_ps(sum.v, (__m512bh)_mm512_set1_epi32(static_cast<int>(x)), (__m512bh)words.v);
 }
 
-// sums[r] += the dot products of `Pairs` pairs of columns, from column d on, of row r with sixteen keys.
+// sums[r] += the dot products of the next `Pairs` pairs of columns of row r with sixteen keys; rows are `pairs` apart.
 template <int Rows, int Pairs>
 SHOAL_INLINE void add_scores(const uint32_t* queries, int64_t pairs, const F32x16 (&words)[16], F32x16 (&sums)[Rows]) {
 #pragma GCC unroll 16
@@ -64,14 +64,8 @@ SHOAL_INLINE void few_tile(const PairTile& tile, const Block<uint16_t>& block, i
   const Interleaving order;
   const int64_t first = block.first - block.begin, end = block.end - block.begin;
   F32x16 sums[Rows][Vectors];
-  const uint32_t* weights[Rows];
-  float* out = tile.out + column;
-#pragma GCC unroll 4
-  for (int r = 0; r < Rows; ++r) {
-    weights[r] = tile.weights + r * kAttentionBlock;
-#pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) sums[r][v] = load16(out + r * tile.stride + 16 * v, count - 16 * v);
-  }
+  load_sums(tile, column, count, sums);
+  const uint32_t* weights = tile.weights;
   const __mmask32 columns = Vectors > 2 || count >= 32 ? ~0u : (1u << count) - 1u;
   for (int64_t pair = tile.begin; pair < tile.end; ++pair) {
     ahead.lines<Vectors>();
@@ -84,16 +78,12 @@ SHOAL_INLINE void few_tile(const PairTile& tile, const Block<uint16_t>& block, i
       const F32x16 low = order.first(a, b), high = order.second(a, b);
 #pragma GCC unroll 4
       for (int r = 0; r < Rows; ++r) {
-        add_pair(sums[r][v], weights[r][pair], low);
-        add_pair(sums[r][v + 1], weights[r][pair], high);
+        add_pair(sums[r][v], weights[r * kAttentionBlock + pair], low);
+        add_pair(sums[r][v + 1], weights[r * kAttentionBlock + pair], high);
       }
     }
   }
-#pragma GCC unroll 4
-  for (int r = 0; r < Rows; ++r) {
-#pragma GCC unroll 8
-    for (int v = 0; v < Vectors; ++v) store16(out + r * tile.stride + 16 * v, sums[r][v], count - 16 * v);
-  }
+  store_sums(tile, column, count, sums);
 }
 
 }  // namespace

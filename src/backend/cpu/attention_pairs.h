@@ -148,6 +148,24 @@ struct PairTile {
   int64_t stride;
 };
 
+// Sums of columns [column, column + 16 * Vectors), of which `count` exist.
+template <int Rows, int Vectors>
+SHOAL_INLINE void load_sums(const PairTile& tile, int64_t column, int64_t count, F32x16 (&sums)[Rows][Vectors]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v) sums[r][v] = load16(tile.out + r * tile.stride + column + 16 * v, count - 16 * v);
+  }
+}
+template <int Rows, int Vectors>
+SHOAL_INLINE void store_sums(const PairTile& tile, int64_t column, int64_t count, const F32x16 (&sums)[Rows][Vectors]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < Vectors; ++v) store16(tile.out + r * tile.stride + column + 16 * v, sums[r][v], count - 16 * v);
+  }
+}
+
 // What interleave_values makes; stride in words.
 struct ValuePanel {
   const uint32_t* values;
@@ -159,23 +177,15 @@ template <int Rows, int Vectors>
 SHOAL_INLINE void pair_tile(const PairTile& tile, const ValuePanel& panel, int64_t column, int64_t count,
                             Fetch& ahead) {
   F32x16 sums[Rows][Vectors];
+  load_sums(tile, column, count, sums);
   const uint32_t* weights[Rows];
-  float* out = tile.out + column;
 #pragma GCC unroll 8
-  for (int r = 0; r < Rows; ++r) {
-    weights[r] = tile.weights + r * kAttentionBlock;
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) sums[r][v] = load16(out + r * tile.stride + 16 * v, count - 16 * v);
-  }
+  for (int r = 0; r < Rows; ++r) weights[r] = tile.weights + r * kAttentionBlock;
   for (int64_t pair = tile.begin; pair < tile.end; ++pair) {
     ahead.lines<2>();
     Bf16Unit::step(sums, weights, pair, panel.values + pair * panel.stride + column);
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < Rows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) store16(out + r * tile.stride + 16 * v, sums[r][v], count - 16 * v);
-  }
+  store_sums(tile, column, count, sums);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // memory, by all cores. `of_copy` is the median of the time to copy the mapped file once into fresh memory, with the same threads and just
 // before, over the time to load.
 #include <benchmark/benchmark.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -82,6 +83,7 @@ void write_checkpoint(const std::filesystem::path& path, const bench::ModelShape
     left -= part;
   }
   if (!file.flush()) throw std::runtime_error("cannot write " + path.string());
+  ::sync();  // pages still to be written back are slower to map
 }
 
 double copy_seconds(const std::filesystem::path& path, int threads) {

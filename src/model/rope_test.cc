@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "backend/factory.h"
@@ -62,6 +63,26 @@ TEST(Rope, Llama3HasThreeBands) {
   for (size_t i = 0; i < base.size(); ++i)
     between = between || (scaled[i] < base[i] * 0.99f && scaled[i] > base[i] / 7.9f);
   EXPECT_TRUE(between);
+}
+
+TEST(Rope, TableIsRightToTheLastBitOfAFloatAtLongPositions) {
+  const std::unique_ptr<Backend> backend = make_backend({.device = "reference", .isa = "", .threads = 1, .cores = {}});
+  constexpr int64_t kPositions = int64_t{1} << 20;
+  RopeSpec spec;
+  spec.rotary_dim = 16;
+  const RopeTable table = make_rope_table(spec, kPositions, *backend, 2);
+  const std::vector<float> cosines = backend->to_host(table.cos), sines = backend->to_host(table.sin);
+  const std::vector<float> frequencies = rope_frequencies(spec, 0);
+  const size_t pairs = frequencies.size();
+  double worst = 0;
+  for (int64_t position = 0; position < kPositions; ++position) {
+    for (size_t i = 0; i < pairs; ++i) {
+      const double angle = static_cast<float>(position) * frequencies[i];
+      worst = std::max({worst, std::abs(cosines[position * pairs + i] - std::cos(angle)),
+                        std::abs(sines[position * pairs + i] - std::sin(angle))});
+    }
+  }
+  EXPECT_LE(worst, 0x1.01p-25);  // half a unit in the last place below 1
 }
 
 TEST(Rope, TableOfPositionsDoesNotDependOnLengthAhead) {

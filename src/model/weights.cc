@@ -22,6 +22,13 @@ int64_t rows_per_job(int64_t columns) {
   return std::max<int64_t>(64, (int64_t{1} << 17) / std::max<int64_t>(columns, 1) / 64 * 64);
 }
 
+// Neighbouring jobs that one thread takes together: about a large page of a matrix, so that one thread alone faults it in (two would
+// clear it twice), but turns enough for all.
+size_t jobs_per_turn(size_t jobs, int threads) {
+  constexpr size_t kMost = 8, kTurnsPerThread = 16;
+  return std::clamp<size_t>(jobs / (kTurnsPerThread * threads), 1, kMost);
+}
+
 }  // namespace
 
 // Rows [row, row + count) of a part, to be written from row `target_row` of a matrix or tensor.
@@ -135,7 +142,12 @@ std::vector<WeightTable::Job> WeightTable::allocate(Backend& backend) {
   };
   for (MatrixEntry& entry : matrices_) {
     entry.matrix = backend.new_matrix(entry.spec);
+    const auto first = static_cast<ptrdiff_t>(jobs.size());
     add_parts(entry.parts, {.columns = entry.columns, .matrix = &entry});
+    if (entry.spec.kind != MatrixKind::kGateUp) continue;
+    const int64_t half = entry.spec.out / 2;  // gate and up rows share panels: fill them one after the other
+    std::stable_sort(jobs.begin() + first, jobs.end(),
+                     [half](const Job& a, const Job& b) { return a.target_row % half < b.target_row % half; });
   }
   for (TensorEntry& entry : tensors_) {
     entry.tensor = backend.empty(DType::kF32, entry.shape);
@@ -149,15 +161,18 @@ void WeightTable::reserve(Backend& backend) { allocate(backend); }
 
 void WeightTable::load(const Checkpoint& checkpoint, Backend& backend, int threads, LoadProgress& progress) {
   const std::vector<Job> jobs = allocate(backend);
+  const size_t turn = jobs_per_turn(jobs.size(), threads);
   std::atomic<size_t> next{0};
   std::exception_ptr failure;
   std::mutex failure_mutex;
   const auto work = [&] {
     std::vector<float> values;
     try {
-      for (size_t i = next++; i < jobs.size() && !progress.cancelled; i = next++) {
-        jobs[i].run(checkpoint, backend, values);
-        progress.done_bytes += jobs[i].bytes();
+      for (size_t first = next.fetch_add(turn); first < jobs.size(); first = next.fetch_add(turn)) {
+        for (size_t i = first; i < std::min(first + turn, jobs.size()) && !progress.cancelled; ++i) {
+          jobs[i].run(checkpoint, backend, values);
+          progress.done_bytes += jobs[i].bytes();
+        }
       }
     } catch (...) {
       const std::lock_guard lock(failure_mutex);

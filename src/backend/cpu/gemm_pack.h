@@ -11,59 +11,70 @@ namespace {
 
 constexpr int kBlock = 16;
 
-// The kinds of source: `words` gives up to 16 of a row's 32-bit words, from word `first` of `k` elements on, zero past its end.
+// The kinds of source: a word holds kPerWord elements of kBytes each in the source. words() gives the up to 16 words of the `left` > 0
+// elements from `from` on, zero past their end; with a constant `left` of 16 words or more, no branch or mask stays.
 struct Float32Words {
-  static int64_t count(int64_t k) { return k; }
-  static SHOAL_INLINE F32x16 words(const char* row, int64_t first, int64_t k) {
-    const auto* from = reinterpret_cast<const float*>(row) + first;
-    return load16(from, k - first);
+  static constexpr int kPerWord = 1, kBytes = 4;
+  static SHOAL_INLINE F32x16 words(const char* from, int64_t left) {
+    return load16(reinterpret_cast<const float*>(from), left);
   }
 };
 
 // Two consecutive bf16 are a word already.
 struct Bf16Words {
-  static int64_t count(int64_t k) { return (k + 1) / 2; }
-  static SHOAL_INLINE F32x16 words(const char* row, int64_t first, int64_t k) {
-    if (2 * (first + kBlock) <= k) return load16(reinterpret_cast<const float*>(row + 4 * first));
+  static constexpr int kPerWord = 2, kBytes = 2;
+  static SHOAL_INLINE F32x16 words(const char* from, int64_t left) {
+    if (left >= kPerWord * kBlock) return load16(reinterpret_cast<const float*>(from));
     float last[kBlock] = {};
-    __builtin_memcpy(last, row + 4 * first, static_cast<size_t>(2 * (k - 2 * first)));
+    __builtin_memcpy(last, from, static_cast<size_t>(kBytes * left));
     return load16(last);
   }
 };
 
 struct Float32ToBf16Words {
-  static int64_t count(int64_t k) { return (k + 1) / 2; }
-  static SHOAL_INLINE F32x16 words(const char* row, int64_t first, int64_t k) {
-    const auto* from = reinterpret_cast<const float*>(row) + 2 * first;
-    const int64_t left = k - 2 * first;
+  static constexpr int kPerWord = 2, kBytes = 4;
+  static SHOAL_INLINE F32x16 words(const char* from, int64_t left) {
+    const auto* values = reinterpret_cast<const float*>(from);
     uint16_t rounded[2 * kBlock];
-    store16_bf16(rounded, load16(from, left));
-    store16_bf16(rounded + kBlock, left > kBlock ? load16(from + kBlock, left - kBlock) : zero16());
+    store16_bf16(rounded, load16(values, left));
+    store16_bf16(rounded + kBlock, left > kBlock ? load16(values + kBlock, left - kBlock) : zero16());
     float words[kBlock];
     __builtin_memcpy(words, rounded, sizeof words);
     return load16(words);
   }
 };
 
+// Turns `height` rows by the up to 16 words of `left` elements. Almost every block is whole: with constants for both, the loops unroll
+// and the block stays in registers.
+template <class Words>
+SHOAL_INLINE void pack_block(const PackRows& p, const char* from, int64_t height, int64_t left, uint32_t* target) {
+  F32x16 block[kBlock];
+  for (int64_t i = 0; i < height; ++i) {
+    const char* row = from + i * p.stride;
+    __builtin_prefetch(row + kBlock * p.stride, 0, 2);  // the same place of the next sixteen rows
+    block[i] = Words::words(row, left);
+  }
+  for (int64_t i = height; i < kBlock; ++i) block[i] = zero16();
+  transpose16(block);
+  const int64_t units = (left + Words::kPerWord - 1) / Words::kPerWord;
+  const int64_t n = units < kBlock ? units : kBlock;
+  for (int64_t i = 0; i < n; ++i) store16(reinterpret_cast<float*>(target + i * p.columns), block[i], height);
+}
+
 template <class Words>
 void pack_rows(const PackRows& p) {
-  const auto* rows = static_cast<const char*>(p.rows);
-  const int64_t units = Words::count(p.k);
+  constexpr int64_t kWhole = kBlock * Words::kPerWord;  // elements of a whole block's row
   for (int64_t r = 0; r < p.count; r += kBlock) {  // sixteen rows at a time: as many streams as the prefetchers follow
+    const char* from = static_cast<const char*>(p.rows) + r * p.stride;
+    uint32_t* target = p.target + r;
     const int64_t height = p.count - r < kBlock ? p.count - r : kBlock;
-    for (int64_t first = 0; first < units; first += kBlock) {
-      const int64_t n = units - first < kBlock ? units - first : kBlock;
-      F32x16 block[kBlock];
-      for (int64_t i = 0; i < height; ++i) {
-        const char* row = rows + (r + i) * p.stride;
-        __builtin_prefetch(row + kBlock * p.stride + 4 * first, 0, 2);  // the same place of the next sixteen rows
-        block[i] = Words::words(row, first, p.k);
-      }
-      for (int64_t i = height; i < kBlock; ++i) block[i] = zero16();
-      transpose16(block);
-      for (int64_t i = 0; i < n; ++i)
-        store16(reinterpret_cast<float*>(p.target + (first + i) * p.columns + r), block[i], height);
+    int64_t left = p.k;
+    if (height == kBlock) {
+      for (; left >= kWhole; left -= kWhole, from += kWhole * Words::kBytes, target += kBlock * p.columns)
+        pack_block<Words>(p, from, kBlock, kWhole, target);
     }
+    for (; left > 0; left -= kWhole, from += kWhole * Words::kBytes, target += kBlock * p.columns)
+      pack_block<Words>(p, from, height, left, target);
   }
 }
 

@@ -12,6 +12,7 @@ namespace shoal {
 namespace {
 
 constexpr int kEighths = 8;
+constexpr int64_t kPackRows = 16;  // what a packing kernel turns at once
 
 void check_spec(const MatrixSpec& spec) {
   CHECK_GE(spec.out, 0);
@@ -118,7 +119,7 @@ void PackedMatrix::copy_bytes(const PackedMatrix& from, int64_t begin, int64_t c
   std::copy_n(from.data_.get() + begin, count, data_.get() + begin);
 }
 
-// Rows of one panel, all of them gate or all of them up.
+// Rows of one panel, all of them gate or all of them up; a few at a time over all segments, so that they are read in the order of memory.
 void PackedMatrix::fill_group(int64_t row, int64_t count, const HostRows& values) {
   const bool up = row >= outputs();
   const int64_t output = up ? row - outputs() : row;
@@ -128,13 +129,16 @@ void PackedMatrix::fill_group(int64_t row, int64_t count, const HostRows& values
   const auto pack = values.dtype == DType::kBF16 ? kernels_.pack_bf16
                     : spec.dtype == DType::kBF16 ? kernels_.pack_f32_to_bf16
                                                  : kernels_.pack_f32;
-  for (const GemmSegment& segment : segments_)
-    pack({.rows = values.data + segment.begin * static_cast<int64_t>(dtype_bytes(values.dtype)),
-          .stride = values.stride,
-          .count = count,
-          .k = segment.end - segment.begin,
-          .target = target + segment.first_unit * columns_,
-          .columns = columns_});
+  for (int64_t first = 0; first < count; first += kPackRows) {
+    for (const GemmSegment& segment : segments_)
+      pack({.rows =
+                values.data + first * values.stride + segment.begin * static_cast<int64_t>(dtype_bytes(values.dtype)),
+            .stride = values.stride,
+            .count = std::min(kPackRows, count - first),
+            .k = segment.end - segment.begin,
+            .target = target + segment.first_unit * columns_ + first,
+            .columns = columns_});
+  }
 }
 
 }  // namespace shoal

@@ -42,6 +42,7 @@ class Served {
  public:
   Served(const bench::ModelShape& shape, Ranks ranks) : shape_(shape), directory_(shape) {
     EngineConfig config;
+    config.isa = bench::isa_under_test();
     config.tensor_parallel_size = ranks.tp;
     config.threads_per_rank = ranks.threads;
     config.deterministic = ranks.deterministic;

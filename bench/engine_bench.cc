@@ -44,6 +44,7 @@ std::vector<int32_t> prompt_of(int64_t tokens, int64_t salt, int64_t vocab) {
 
 EngineConfig config_of(int64_t batch) {
   EngineConfig config;
+  config.isa = bench::isa_under_test();
   config.threads_per_rank = cores();
   config.load_format = "dummy";
   config.max_batch_size = batch;

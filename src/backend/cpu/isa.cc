@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/cpu/isa.h"
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
 #include <algorithm>
 #include <utility>
 
@@ -18,13 +14,11 @@ std::string_view isa_name(Isa isa) {
 
 namespace {
 
-// The instruction that multiplies pairs of bf16 has twice the rate of fused multiply-adds on AMD's processors (236 and 118 GF/s a core of Zen 4),
-// and half of it on Intel's with AMX (82 and 157 on a Xeon of model 207), which have a tile unit for bf16 beside it.
+// The instruction that multiplies pairs of bf16 has twice the rate of fused multiply-adds on AMD's processors (236 and 118 GF/s a core of Zen 4)
+// and half of it on Intel's (82 and 157 on a Xeon of model 207). Asked of the maker: a virtual machine may hide what else tells them apart.
 bool pairs_are_slow() {
 #if defined(__x86_64__)
-  constexpr unsigned kAmxBf16 = 1u << 22;
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kAmxBf16) != 0;
+  return __builtin_cpu_is("intel") != 0;
 #else
   return false;
 #endif

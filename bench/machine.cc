@@ -22,6 +22,9 @@ constexpr size_t kWindow = size_t{32} << 20;  // read by one sample, a thread
 constexpr int64_t kPieces = 8;                // of a window; a thread that was held up leaves some to the others
 constexpr size_t kPiece = kWindow / kPieces;
 constexpr size_t kAhead = 4096;
+constexpr size_t kFar = 3 * kAhead;
+constexpr ReadPattern kReadPatterns[] = {{1, false}, {2, false}, {4, false}, {1, true}, {2, true}, {4, true}};
+constexpr int kPatternRounds = 3;
 
 double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -46,12 +49,15 @@ void dot_avx2() { SHOAL_DOT_LOOP("vfmadd231ps", "ymm"); }
 
 std::atomic<int64_t> sink{0};
 
-// Reads `bytes` as so many streams side by side. Some processors fetch one stream fastest, others several.
-__attribute__((target("avx2"))) void read_streams(const std::byte* data, size_t bytes, int64_t streams) {
-  const size_t stream_bytes = bytes / static_cast<size_t>(streams);
+// Reads `bytes` as so many streams side by side. Some processors fetch one stream fastest, others several; some are faster if what is
+// further ahead is fetched into the second cache (`far`).
+__attribute__((target("avx2"))) void read_streams(const std::byte* data, size_t bytes, const ReadPattern& pattern) {
+  const size_t stream_bytes = bytes / static_cast<size_t>(pattern.streams);
   __m256i sums[4] = {};
   for (size_t i = 0; i < stream_bytes; i += 256) {
     for (const std::byte* p = data + i; p < data + bytes; p += stream_bytes) {
+      for (size_t line = 0; pattern.far && line < 256; line += 64)
+        _mm_prefetch(reinterpret_cast<const char*>(p + kFar + line), _MM_HINT_T1);
       for (size_t line = 0; line < 256; line += 64)
         _mm_prefetch(reinterpret_cast<const char*>(p + kAhead + line), _MM_HINT_T0);
       for (size_t v = 0; v < 8; ++v)
@@ -83,19 +89,21 @@ std::string isa_under_test() {
 PeakMeter::PeakMeter(int threads)
     : pool_(threads),
       threads_(threads),
-      memory_(Arena().allocate(static_cast<size_t>(threads) * kBytesPerThread + kAhead)),
+      memory_(Arena().allocate(static_cast<size_t>(threads) * kBytesPerThread + kFar)),
       windows_(kBytesPerThread / kWindow) {
-  std::memset(memory_.get(), 1, static_cast<size_t>(threads) * kBytesPerThread + kAhead);
+  std::memset(memory_.get(), 1, static_cast<size_t>(threads) * kBytesPerThread + kFar);
   double best = 0;
-  int64_t chosen = 1;
-  for (const int64_t streams : {1, 2, 4, 1, 2, 4, 1, 2, 4}) {
-    streams_ = streams;
-    const double rate = read_gb_s();
-    if (rate <= best) continue;
-    best = rate;
-    chosen = streams;
+  ReadPattern chosen;
+  for (int i = 0; i < kPatternRounds; ++i) {
+    for (const ReadPattern& pattern : kReadPatterns) {
+      pattern_ = pattern;
+      const double rate = read_gb_s();
+      if (rate <= best) continue;
+      best = rate;
+      chosen = pattern;
+    }
   }
-  streams_ = chosen;
+  pattern_ = chosen;
 }
 
 std::byte* PeakMeter::next_window() {
@@ -107,7 +115,7 @@ std::byte* PeakMeter::next_window() {
 double PeakMeter::read_gb_s() {
   const std::byte* window = next_window();
   const double seconds = seconds_of(pool_, threads_ * kPieces, [&](int64_t i) {
-    read_streams(window + static_cast<size_t>(i) * kPiece, kPiece, streams_);
+    read_streams(window + static_cast<size_t>(i) * kPiece, kPiece, pattern_);
   });
   return 1e-9 * static_cast<double>(kPiece) * static_cast<double>(threads_ * kPieces) / seconds;
 }

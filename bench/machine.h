@@ -23,6 +23,12 @@ struct Peaks {
   double bf16_gflop_s = 0;  // what bf16 products can reach: the pair instruction where there is one, else f32's rate
 };
 
+// How memory is read: as streams side by side, and whether lines are fetched into the second cache too, further ahead.
+struct ReadPattern {
+  int64_t streams = 1;
+  bool far = false;
+};
+
 class PeakMeter {
  public:
   // Takes 256 MiB a thread, and tries the access patterns.
@@ -41,7 +47,7 @@ class PeakMeter {
   std::shared_ptr<std::byte> memory_;
   size_t windows_;
   size_t next_ = 0;
-  int64_t streams_ = 1;
+  ReadPattern pattern_;
 };
 
 // The best of several samples.

@@ -59,6 +59,7 @@ struct GemmBlock {
   int64_t row = 0;
   int64_t rows = 0;
   const void* next = nullptr;  // weights that will be read afterwards and may be fetched meanwhile, or null
+  bool far = false;            // few rows: fetch their weights from further ahead too (fetches_far)
   float* scratch = nullptr;    // scratch_floats
 };
 

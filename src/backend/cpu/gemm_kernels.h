@@ -120,6 +120,7 @@ void multiply(const GemmProduct& p, const GemmBlock& block) {
   strip.row_offset = 0;
   strip.w = panel;
   strip.sums = block.scratch;
+  strip.far = block.far;
   StepCursor cursor;
   while (cursor.step < p.w.step_count) {
     cut_strip(p.w, most, cursor, strip);

@@ -64,6 +64,7 @@ void run_share(const GemmKernels& kernels, const Share& share, const Stretch& st
                     .row = row,
                     .rows = std::min(share.rows, product.rows - row),
                     .next = nullptr,
+                    .far = fetches_far(),
                     .scratch = scratch};
     if (i + 1 == blocks) {
       block.next = after;

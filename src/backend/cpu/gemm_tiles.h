@@ -46,8 +46,9 @@ constexpr int kUnitsBf16 = kWidens ? 4096 / kColumns : 256;  // to 32 KiB of f32
 constexpr int kUnitLines = (kColumns * 4 + kLine - 1) / kLine;
 // What a tile fetches that is the only one to read its weights: so far ahead into the first cache. Some processors need this to read at their
 // full rate; those that do not lose little, but much by fetching from further away, which holds up their own fetching of a single stream.
-constexpr int kNear = 4096;     // bytes
-constexpr int kMostPieces = 8;  // eighths of K
+constexpr int kNearBytes = 4096;
+constexpr int kFarBytes = 8192;  // and what is so much further away into the second cache, where that is faster
+constexpr int kMostPieces = 8;   // eighths of K
 
 // Consecutive units of a strip that belong to one step.
 struct Piece {
@@ -67,14 +68,21 @@ struct Strip {
   float* sums;  // [slot][rows of a block][kColumns]
   const char*
       ahead;  // weights to fetch meanwhile, as many as the strip's own, where several tiles read the strip; or null
+  bool far;   // how a single tile fetches
+};
+
+enum class Fetching : uint8_t {
+  kSecond,  // into the second-level cache
+  kNear,    // into the first
+  kFar,     // kNear, and into the second what is kFarBytes further ahead
 };
 
 // Rows from `row` on and columns from 16 * `vector` on of a strip, and what it fetches.
 struct Tile {
   int64_t row;
   int vector;
-  bool only;  // of its strip: fetches the weights just before it comes to them
-  int lines;  // otherwise, with each unit
+  Fetching fetching;  // not kSecond: the only tile of its strip, which fetches its own weights
+  int lines;          // kSecond: with each unit
   const char* ahead;
 };
 
@@ -166,8 +174,7 @@ struct Cursor {
   const char* ahead;
 };
 
-// kLevel: where prefetched lines go, 3 the first cache and 2 the second.
-template <int kLines, int kLevel, class Unit, int kRows, int kWidth>
+template <int kLines, Fetching kFetching, class Unit, int kRows, int kWidth>
 SHOAL_INLINE void add_units(F32x16 (&acc)[kRows][kWidth], const uint32_t* const (&a)[kRows], int64_t units,
                             Cursor& cursor) {
   int64_t k = cursor.k;
@@ -175,7 +182,10 @@ SHOAL_INLINE void add_units(F32x16 (&acc)[kRows][kWidth], const uint32_t* const 
   const char* ahead = cursor.ahead;
   for (const int64_t end = k + units * Unit::kRowWords; k < end; k += Unit::kRowWords, w += Unit::kWords) {
 #pragma GCC unroll 4
-    for (int line = 0; line < kLines; ++line) __builtin_prefetch(ahead + line * kLine, 0, kLevel);
+    for (int line = 0; line < kLines; ++line) {
+      if constexpr (kFetching == Fetching::kFar) __builtin_prefetch(ahead + kFarBytes + line * kLine, 0, 2);
+      __builtin_prefetch(ahead + line * kLine, 0, kFetching == Fetching::kSecond ? 2 : 3);
+    }
     ahead += kLines * kLine;
     Unit::step(acc, a, k, w);
   }
@@ -197,14 +207,16 @@ void run_tile(const Strip& strip, const Tile& tile) {
 #pragma GCC unroll 4
       for (int v = 0; v < kWidth; ++v) acc[r][v] = piece.resumes ? load16(sums + r * kColumns + 16 * v) : zero16();
     }
-    if (tile.only) {
-      add_units<kUnitLines, 3, Unit>(acc, a, piece.units, cursor);
+    if (tile.fetching == Fetching::kFar) {
+      add_units<kUnitLines, Fetching::kFar, Unit>(acc, a, piece.units, cursor);
+    } else if (tile.fetching == Fetching::kNear) {
+      add_units<kUnitLines, Fetching::kNear, Unit>(acc, a, piece.units, cursor);
     } else if (tile.lines == 0) {
-      add_units<0, 2, Unit>(acc, a, piece.units, cursor);
+      add_units<0, Fetching::kSecond, Unit>(acc, a, piece.units, cursor);
     } else if (tile.lines == 1) {
-      add_units<1, 2, Unit>(acc, a, piece.units, cursor);
+      add_units<1, Fetching::kSecond, Unit>(acc, a, piece.units, cursor);
     } else {
-      add_units<2, 2, Unit>(acc, a, piece.units, cursor);
+      add_units<2, Fetching::kSecond, Unit>(acc, a, piece.units, cursor);
     }
     for (int c = 0; c < piece.combines; ++c) {
       sums -= kSlotFloats;
@@ -262,11 +274,12 @@ RunTile tile_of(int64_t rows) {
 template <class Unit>
 void run_tiles(const Strip& strip, int64_t rows, int64_t most_rows) {
   if (rows <= kTileRows) {
-    const char* near = reinterpret_cast<const char*>(strip.w) + kNear;
-    return tile_of<Unit>(rows)(strip, {.row = 0, .vector = 0, .only = true, .lines = 0, .ahead = near});
+    const char* near = reinterpret_cast<const char*>(strip.w) + kNearBytes;
+    const Fetching fetching = strip.far ? Fetching::kFar : Fetching::kNear;
+    return tile_of<Unit>(rows)(strip, {.row = 0, .vector = 0, .fetching = fetching, .lines = 0, .ahead = near});
   }
   int64_t lines = strip.ahead ? kUnitLines : 0;
-  Tile tile{.row = 0, .vector = 0, .only = false, .lines = 0, .ahead = strip.ahead};
+  Tile tile{.row = 0, .vector = 0, .fetching = Fetching::kSecond, .lines = 0, .ahead = strip.ahead};
   for (int64_t tiles = (rows + most_rows - 1) / most_rows; tiles > 0; --tiles) {
     const int64_t height = (rows - tile.row + tiles - 1) / tiles;
     const int width = height > kTileRows ? kTallVectors : kVectors;

@@ -14,9 +14,8 @@ std::string_view isa_name(Isa isa) {
 
 namespace {
 
-// The instruction that multiplies pairs of bf16 has twice the rate of fused multiply-adds on AMD's processors (236 and 118 GF/s a core of Zen 4)
-// and half of it on Intel's (82 and 157 on a Xeon of model 207). Asked of the maker: a virtual machine may hide what else tells them apart.
-bool pairs_are_slow() {
+// What differs between makers, and no flag tells that a virtual machine could not hide.
+bool made_by_intel() {
 #if defined(__x86_64__)
   return __builtin_cpu_is("intel") != 0;
 #else
@@ -24,7 +23,13 @@ bool pairs_are_slow() {
 #endif
 }
 
+// The instruction that multiplies pairs of bf16 has twice the rate of fused multiply-adds on AMD's processors (236 and 118 GF/s a core of Zen 4)
+// and half of it on Intel's (82 and 157 on a Xeon of model 207).
+bool pairs_are_slow() { return made_by_intel(); }
+
 }  // namespace
+
+bool fetches_far() { return made_by_intel(); }
 
 bool isa_available(Isa isa) {
 #if defined(__x86_64__)

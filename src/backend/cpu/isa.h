@@ -16,6 +16,9 @@ enum class Isa : uint8_t { kPlain, kAvx2, kAvx512, kAvx512Bf16 };
 std::string_view isa_name(Isa isa);  // plain, avx2, avx512, avx512bf16
 bool isa_available(Isa isa);         // by the processor and the operating system
 std::vector<Isa> isas_available();   // fastest first; never empty
+// Whether products read weights fastest when they fetch them into both caches, further ahead into the second. Intel's processors do (by a sixth);
+// on AMD's, fetching from afar holds up their own fetching of a single stream.
+bool fetches_far();
 // Throws Error for an unknown name or one that this machine lacks; "" is the fastest.
 Isa isa_from_name(const std::string& name);
 

@@ -82,12 +82,11 @@ inline Turn turn(double angle) {
   const double quarters = (angle * (2 / std::numbers::pi) + kRound) - kRound;
   const double x = ((angle - quarters * kHalfPi[0]) - quarters * kHalfPi[1]) - quarters * kHalfPi[2];
   const double sin = x * polynomial(x * x, kSin), cos = polynomial(x * x, kCos);
-  // Quarters modulo 4, from -2 to 2: odd ones swap the two, and the signs follow.
+  // Quarters modulo 4, from -2 to 2: odd ones swap the two, and the signs follow. By factors of 0, 1 and -1, which choices would not become.
   const double quarter = quarters - 4 * ((quarters * 0.25 + kRound) - kRound);
-  const bool odd = quarter * quarter == 1;
-  const double cos_sign = quarter == 0 || quarter == -1 ? 1.0 : -1.0;
-  const double sin_sign = quarter == 0 || quarter == 1 ? 1.0 : -1.0;
-  return {cos_sign * (odd ? sin : cos), sin_sign * (odd ? cos : sin)};
+  const double square = quarter * quarter;
+  const double odd = square * (4 - square) / 3, even = (1 - odd) * (1 - square / 2);
+  return {even * cos - odd * quarter * sin, even * sin + odd * quarter * cos};
 }
 
 // The angle is rounded to float32 first, as the models' own code does: at long positions that is part of what they learned.

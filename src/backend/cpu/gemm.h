@@ -73,7 +73,8 @@ struct PackRows {
   int64_t columns = 0;  // of a panel
 };
 
-constexpr int kGemmSlots = 5;  // a tree of eight segments needs four, one more while it grows
+constexpr int64_t kPackRows = 16;  // rows that a packing kernel turns at once: the most that are best given to one call
+constexpr int kGemmSlots = 5;      // a tree of eight segments needs four, one more while it grows
 
 struct GemmKernels {
   int panel_columns;

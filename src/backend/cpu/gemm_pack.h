@@ -9,7 +9,7 @@
 namespace shoal::SHOAL_ISA {
 namespace {
 
-constexpr int kBlock = 16;
+constexpr int kBlock = kPackRows;
 
 // The kinds of source: a word holds kPerWord elements of kBytes each in the source. words() gives the up to 16 words of the `left` > 0
 // elements from `from` on, zero past their end; with a constant `left` of 16 words or more, no branch or mask stays.

@@ -12,7 +12,6 @@ namespace shoal {
 namespace {
 
 constexpr int kEighths = 8;
-constexpr int64_t kPackRows = 16;  // what a packing kernel turns at once
 
 void check_spec(const MatrixSpec& spec) {
   CHECK_GE(spec.out, 0);

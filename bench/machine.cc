@@ -47,6 +47,24 @@ void dot_avx512() { SHOAL_DOT_LOOP("vfmadd231ps", "zmm"); }
 void dot_avx512bf16() { SHOAL_DOT_LOOP("vdpbf16ps", "zmm"); }
 void dot_avx2() { SHOAL_DOT_LOOP("vfmadd231ps", "ymm"); }
 
+// Products of whole matrix tiles, by four independent sums.
+constexpr int kTileFlops = 2 * 16 * 16 * 32;
+void dot_amx() {
+  constexpr uint8_t kRows = 16, kRowBytes = 64;
+  alignas(64) uint8_t shapes[64] = {1};  // palette
+  for (int tile = 0; tile < 8; ++tile) {
+    shapes[16 + 2 * tile] = kRowBytes;
+    shapes[48 + tile] = kRows;
+  }
+  int64_t rounds = kDotRounds * kChains / 4;
+  __asm__ volatile(
+      "ldtilecfg %1\n1:\n\ttdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\ttdpbf16ps %%tmm7, %%tmm4, %%tmm1\n\t"
+      "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\ttdpbf16ps %%tmm7, %%tmm5, %%tmm3\n\tdec %0\n\tjnz 1b\n\ttilerelease"
+      : "+r"(rounds)
+      : "m"(shapes)
+      : "cc");
+}
+
 std::atomic<int64_t> sink{0};
 
 // Reads `bytes` as so many streams side by side. Some processors fetch one stream fastest, others several; some are faster if what is
@@ -139,9 +157,11 @@ Peaks PeakMeter::sample(bool copy) {
   peaks.read_gb_s = read_gb_s();
   if (copy) peaks.copy_gb_s = copy_gb_s();
   const Isa isa = isa_from_name(isa_under_test());
-  const bool wide = isa == Isa::kAvx512 || isa == Isa::kAvx512Bf16;
+  const bool tiles = isa == Isa::kAmx || isa == Isa::kAmxBf16;
+  const bool wide = tiles || isa == Isa::kAvx512 || isa == Isa::kAvx512Bf16;
   peaks.f32_gflop_s = wide ? gflop_s(dot_avx512, 32) : gflop_s(dot_avx2, 16);
   peaks.bf16_gflop_s = isa == Isa::kAvx512Bf16 ? gflop_s(dot_avx512bf16, 64) : peaks.f32_gflop_s;
+  if (tiles) peaks.bf16_gflop_s = gflop_s(dot_amx, kTileFlops) / (isa == Isa::kAmx ? 2 : 1);
   return peaks;
 }
 

@@ -13,7 +13,7 @@ namespace shoal {
 
 struct BackendOptions {
   std::string device = "cpu";  // cpu, reference
-  std::string isa;             // cpu: avx512bf16, avx512, avx2, plain; empty: the fastest of this machine
+  std::string isa;             // cpu: one of available_isas(); empty: the fastest
   int threads = 1;             // compute threads of this rank, the calling one included
   std::vector<int> cores;      // cores to pin them to; empty: not pinned
   // cpu: takes all memory that it would, and computes nothing; floats are whatever lies there, and routers spread tokens evenly.
@@ -25,5 +25,8 @@ struct BackendOptions {
 std::unique_ptr<Backend> make_backend(const BackendOptions& options);
 // Instruction-set paths that this machine can run, best first.
 std::vector<std::string> available_isas();
+// Whether such a path rounds activations to bf16 for products with bf16 matrices, and queries and weights of attention over a bf16 cache. Throws
+// as make_backend does.
+bool rounds_activations(const std::string& isa);
 
 }  // namespace shoal

@@ -46,8 +46,8 @@ float kept(float value, DType dtype) {
 
 class AttentionOps : public OpsTest {
  protected:
-  // avx512bf16 rounds queries and weights to bf16 where the cache is bf16.
-  bool rounds(const Case& c) const { return c.dtype == DType::kBF16 && backend_->name() == "cpu/avx512bf16"; }
+  // Some paths round queries and weights to bf16 where the cache is bf16.
+  bool rounds(const Case& c) const { return c.dtype == DType::kBF16 && rounds_activations(GetParam().isa); }
 
   Sequence sequence(const Case& c, int64_t context) {
     return {.context = context,
@@ -360,7 +360,7 @@ TEST_P(AttentionOps, ChunkingAndBatchMatesChangeNoBitOfJoinedParts) {
 TEST_P(AttentionOps, ThreadsAndInstructionSetsChangeNoBit) {
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
     const Case c = {.heads = 6, .kv_heads = 1, .k_dim = 40, .v_dim = 100, .dtype = dtype, .sinks = true};
-    const std::string isa = rounds(c) ? "avx512bf16" : "plain";
+    const std::string isa = rounds(c) ? GetParam().isa : "plain";
     const std::unique_ptr<Backend> other = make_backend({.device = "cpu", .isa = isa, .threads = 1, .cores = {}});
     const std::vector<Sequence> sequences = {sequence(c, 1600), sequence(c, 30)};
     const std::vector<Piece> pieces = {{0, 1595, 1600}, {1, 0, 30}};

@@ -27,17 +27,22 @@ class ProductOps : public OpsTest {
     expect_close(op(*backend_), op(reference_), tolerance, what);
   }
 
-  // Activations that every path takes as they are: bf16 values for bf16 matrices, which one path multiplies in pairs.
+  // Activations that every path takes as they are: bf16 values for bf16 matrices, which some paths multiply in pairs.
   std::vector<float> inputs(int64_t count, DType dtype, float low = -1.0f, float high = 1.0f) {
     std::vector<float> values = random(count, low, high);
     if (dtype == DType::kBF16)
       for (float& value : values) value = to_float(to_bfloat16(value));
     return values;
   }
-  bool rounds_inputs() const { return backend_->name() == "cpu/avx512bf16"; }
+  bool rounds_inputs() const { return rounds_activations(GetParam().isa); }
 
   // What is left is the order of an f32 sum.
   static constexpr double kTolerance = 4e-6;
+  // Of two products one after the other, where activations between them are rounded: to bf16, or to the sum of two.
+  double chained_tolerance(DType dtype) const {
+    if (dtype == DType::kF32) return kTolerance;
+    return rounds_inputs() ? 2e-2 : GetParam().isa == "amx" ? 2e-5 : kTolerance;
+  }
 };
 
 const int64_t kRowCounts[] = {0, 1, 2, 3, 7, 17, 65};
@@ -194,12 +199,11 @@ class ExpertOps : public ProductOps {
 };
 
 TEST_P(ExpertOps, SumAndRows) {
-  // avx512bf16 rounds activations to bf16 before each product; the others take them as they are.
   for (const DType dtype : {DType::kF32, DType::kBF16})
     for (const bool plain : {true, false})
       for (const int64_t rows : {0, 1, 4, 50}) {
         const ExpertData d = data(rows);
-        const double tolerance = dtype == DType::kF32 || !rounds_inputs() ? kTolerance : 2e-2;
+        const double tolerance = chained_tolerance(dtype);
         const auto with = [&](Backend& b) {
           ExpertMatrices e = experts(b, d, dtype, !plain);
           e.gate = {.kind = plain ? GateKind::kSilu : GateKind::kClampedSwish, .limit = 1.0f};

@@ -249,7 +249,7 @@ std::vector<Option> machine_rows(EngineConfig& c) {
       {.name = "isa",
        .field = &c.isa,
        .help = "instruction-set path of the CPU; else the fastest it has",
-       .choices = {"avx512bf16", "avx512", "avx2", "plain"}},
+       .choices = {"amxbf16", "amx", "avx512bf16", "avx512", "avx2", "plain"}},
       {.name = "threads_per_rank",
        .field = &c.threads_per_rank,
        .help = "compute threads of a rank; 0: cores / ranks, at least 1",

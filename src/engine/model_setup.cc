@@ -34,7 +34,7 @@ constexpr int64_t kScoreBytes = int64_t{64} << 20;  // of logits that one scorin
 std::string isa_of(const EngineConfig& config, const Types& types) {
   if (!config.isa.empty() || config.device != "cpu" || !types.exact_activations) return config.isa;
   for (const std::string& isa : available_isas())
-    if (isa != "avx512bf16") return isa;
+    if (!rounds_activations(isa)) return isa;
   return config.isa;
 }
 

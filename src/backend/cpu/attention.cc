@@ -7,7 +7,7 @@ namespace shoal {
 
 const AttentionKernels& attention_kernels(Isa isa) {
   return select_isa(isa, kAttentionKernelsPlain, kAttentionKernelsAvx2, kAttentionKernelsAvx512,
-                    kAttentionKernelsAvx512Bf16);
+                    kAttentionKernelsAvx512Bf16, kAttentionKernelsAvx512, kAttentionKernelsAmx);
 }
 
 }  // namespace shoal

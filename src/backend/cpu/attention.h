@@ -5,8 +5,8 @@
 //   score  = scale * dot(q, k): sixteen lanes over k_dim, one chain each, lanes added as a tree (simd.h)
 //   block  : weights exp(score - maximum so far); their sum over four vectors of 16 positions; values in position order
 //   masked positions take no part, and a block or segment without visible positions is skipped.
-// K and V are f32, or bf16 or E4M3 widened to f32: exact, so that products and sums are f32 in all cases. The avx512bf16 path multiplies a
-// bf16 cache by pairs instead (attention_pairs.h), a score as one chain over pairs of columns.
+// K and V are f32, or bf16 or E4M3 widened to f32: exact, so that products and sums are f32 in all cases. The paths avx512bf16 and
+// amxbf16 multiply a bf16 cache by pairs instead (attention_pairs.h, attention_amx.h), a score as one chain over pairs of columns.
 // Not here: which tiles there are and who computes them (cpu_backend_attention.cc).
 #pragma once
 
@@ -77,14 +77,16 @@ struct AttentionKernels {
 };
 
 constexpr int64_t round_up_16(int64_t n) { return (n + 15) / 16 * 16; }
+constexpr int64_t round_up_32(int64_t n) { return (n + 31) / 32 * 32; }
 
-// Scores of a tile, and a block of K and of V widened to f32 (or, smaller, what attention_pairs.h makes of queries and values).
+// Scores of a tile, and a block of K and of V widened to f32 (or, smaller, what attention_pairs.h and attention_amx.h make of queries, keys
+// and values).
 constexpr int64_t attention_scratch_floats(int64_t k_dim, int64_t v_dim) {
-  return kAttentionBlock * (kAttentionTileRows + round_up_16(k_dim) + round_up_16(v_dim));
+  return kAttentionBlock * (kAttentionTileRows + round_up_32(k_dim) + round_up_32(v_dim));
 }
 
 extern const AttentionKernels kAttentionKernelsPlain, kAttentionKernelsAvx2, kAttentionKernelsAvx512,
-    kAttentionKernelsAvx512Bf16;
+    kAttentionKernelsAvx512Bf16, kAttentionKernelsAmx;
 const AttentionKernels& attention_kernels(Isa isa);
 
 }  // namespace shoal

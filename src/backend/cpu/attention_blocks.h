@@ -13,6 +13,16 @@ SHOAL_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 constexpr int64_t kFewRows = 4;  // of a tile that waits for memory rather than for arithmetic
 
+// Calls step<count>() of at most kFewRows rows.
+template <typename Step>
+SHOAL_INLINE void with_few(int64_t count, const Step& step) {
+  static_assert(kFewRows == 4);
+  if (count == 1) return step.template operator()<1>();
+  if (count == 2) return step.template operator()<2>();
+  if (count == 3) return step.template operator()<3>();
+  step.template operator()<4>();
+}
+
 // One block's part of a tile: rows [0, count) all see something of positions [begin, begin + 64).
 template <typename T>
 struct Block {
@@ -91,7 +101,7 @@ class Fetch {
   template <int kLines>
   SHOAL_INLINE void lines() {
     if (at_ == nullptr) return;
-#pragma GCC unroll 16
+#pragma GCC unroll 32
     for (int line = 0; line < kLines; ++line) __builtin_prefetch(at_ + line * kLine, 0, 2);
     at_ += kLines * kLine;
     if (at_ >= stretches_[stretch_].end) at_ = stretches_[++stretch_].begin;

@@ -7,6 +7,9 @@
 #include "backend/cpu/attention_pairs.h"
 #include "backend/cpu/attention_softmax.h"
 #include "backend/cpu/attention_tiles.h"
+#if defined(SHOAL_ISA_AMX)
+#include "backend/cpu/attention_amx.h"
+#endif
 
 namespace shoal::SHOAL_ISA {
 namespace {
@@ -111,7 +114,22 @@ inline KvStretch after_block(const AttentionTile& tile, const SeenBlock& seen) {
   return {tile.source, next, smaller(next + kAttentionBlock, end)};
 }
 
-#if defined(SHOAL_ISA_AVX512BF16)
+#if defined(SHOAL_ISA_AMX)
+SHOAL_INLINE void begin_pairs(const AttentionTile& tile) {
+  uint32_t* queries = tile_panels(tile).queries;
+  if (by_vectors(tile)) return round_few_queries(tile, reinterpret_cast<float*>(queries));
+  turn_queries(tile, queries);
+  TileShapes().configure();
+}
+SHOAL_INLINE void end_pairs() { release_tiles(); }
+
+// As attend_block, over a bf16 cache.
+inline void attend_pairs(const AttentionTile& tile, const SeenBlock& seen, const AttentionState& state) {
+  Fetch ahead(after_block(tile, seen));
+  const auto attend = by_vectors(tile) ? attend_few : attend_tiles;
+  attend(tile, seen.row_begin, seen.row_end, find_seen<uint16_t>(tile, seen), ahead, state);
+}
+#elif defined(SHOAL_ISA_AVX512BF16)
 struct Panels {
   uint32_t* queries;  // of the tile
   uint32_t* keys;     // of a block
@@ -124,15 +142,8 @@ SHOAL_INLINE Panels panels_of(const AttentionTile& tile) {
   return {.queries = queries, .keys = keys, .values = keys + kAttentionBlock * pairs};
 }
 
-// Calls step<count>() of at most kFewRows rows.
-template <typename Step>
-SHOAL_INLINE void with_few(int64_t count, const Step& step) {
-  static_assert(kFewRows == 4);
-  if (count == 1) return step.template operator()<1>();
-  if (count == 2) return step.template operator()<2>();
-  if (count == 3) return step.template operator()<3>();
-  step.template operator()<4>();
-}
+SHOAL_INLINE void begin_pairs(const AttentionTile& tile) { round_queries(tile, panels_of(tile).queries); }
+SHOAL_INLINE void end_pairs() {}
 
 // As attend_block, over a bf16 cache.
 inline void attend_pairs(const AttentionTile& tile, const SeenBlock& seen_block, const AttentionState& state) {
@@ -221,7 +232,7 @@ inline void attend_rows(const AttentionTile& tile, int64_t row_begin, int64_t ro
     case KvElement::kF32:
       return attend_wide(tile, seen, state);
     case KvElement::kBF16:
-#if defined(SHOAL_ISA_AVX512BF16)
+#if defined(SHOAL_BF16_PAIRS)
       return attend_pairs(tile, seen, state);
 #else
       return attend_narrow<uint16_t>(tile, seen, state);
@@ -238,8 +249,9 @@ inline void attend(const AttentionTile& tile, int64_t begin, int64_t end, const 
   }
   const int64_t elements = tile.count * tile.source->v_dim;
   for (int64_t i = 0; i < elements; ++i) state.values[i] = 0.0f;
-#if defined(SHOAL_ISA_AVX512BF16)
-  if (tile.source->element == KvElement::kBF16) round_queries(tile, panels_of(tile).queries);
+#if defined(SHOAL_BF16_PAIRS)
+  const bool pairs = tile.source->element == KvElement::kBF16;
+  if (pairs) begin_pairs(tile);
 #endif
   int64_t row_begin = 0, row_end = 0;
   for (int64_t block = begin; block < end; block += kAttentionBlock) {
@@ -247,6 +259,9 @@ inline void attend(const AttentionTile& tile, int64_t begin, int64_t end, const 
     while (row_end < tile.count && tile.rows[row_end].first < block + kAttentionBlock) ++row_end;
     if (row_begin < row_end) attend_rows(tile, row_begin, row_end, block, state);
   }
+#if defined(SHOAL_BF16_PAIRS)
+  if (pairs) end_pairs();
+#endif
 }
 
 inline void merge(const AttentionState& total, const AttentionState& part, int64_t rows, int64_t v_dim) {

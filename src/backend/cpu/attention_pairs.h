@@ -9,7 +9,7 @@
 #include "backend/cpu/attention_tiles.h"
 #include "backend/cpu/gemm_tiles.h"
 
-#if defined(SHOAL_ISA_AVX512BF16)
+#if defined(SHOAL_BF16_PAIRS)
 
 namespace shoal::SHOAL_ISA {
 namespace {
@@ -17,7 +17,6 @@ namespace {
 static_assert(kColumns == kAttentionBlock);
 constexpr int kPairRows = kTileRows;  // of a register tile
 
-SHOAL_INLINE int64_t round_up_32(int64_t n) { return (n + 31) / 32 * 32; }
 // 32 elements; those past the first n are 0.
 SHOAL_INLINE __m512i load32_bf16(const uint16_t* p, int64_t n) {
   if (n >= 32) return _mm512_loadu_si512(p);

@@ -9,7 +9,7 @@
 namespace shoal::SHOAL_ISA {
 namespace {
 
-#if defined(SHOAL_ISA_AVX512BF16) || defined(SHOAL_ISA_AVX512)
+#if defined(SHOAL_WIDE_VECTORS)
 
 constexpr int kTile = 16;
 

@@ -64,7 +64,7 @@ inline void weigh_row(Visible visible, float scale, float* scores, const RowStat
   scale_values(state.values, v_dim, factor);
 }
 
-#if defined(SHOAL_ISA_AVX512BF16) || defined(SHOAL_ISA_AVX512)
+#if defined(SHOAL_WIDE_VECTORS)
 // weigh_row of sixteen rows, the same bits: what is one number a row is a lane.
 inline void weigh_sixteen(const QueryRow* rows, int64_t block, float scale, float* scores, const RowState& state,
                           int64_t v_dim) {
@@ -100,7 +100,7 @@ inline void weigh_rows(const AttentionTile& tile, int64_t row_begin, int64_t cou
                     state.values + (row_begin + row) * v_dim};
   };
   int64_t row = 0;
-#if defined(SHOAL_ISA_AVX512BF16) || defined(SHOAL_ISA_AVX512)
+#if defined(SHOAL_WIDE_VECTORS)
   for (; row + 16 <= count; row += 16)
     weigh_sixteen(rows + row, block, tile.scale, scores + row * kAttentionBlock, state_of(row), v_dim);
 #endif

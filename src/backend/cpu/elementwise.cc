@@ -6,7 +6,8 @@
 namespace shoal {
 
 const RowKernels& row_kernels(Isa isa) {
-  return select_isa(isa, kRowKernelsPlain, kRowKernelsAvx2, kRowKernelsAvx512, kRowKernelsAvx512Bf16);
+  return select_isa(isa, kRowKernelsPlain, kRowKernelsAvx2, kRowKernelsAvx512, kRowKernelsAvx512Bf16, kRowKernelsAvx512,
+                    kRowKernelsAvx512Bf16);
 }
 
 }  // namespace shoal

@@ -60,7 +60,10 @@ struct GemmBlock {
   int64_t rows = 0;
   const void* next = nullptr;  // weights that will be read afterwards and may be fetched meanwhile, or null
   bool far = false;            // few rows: fetch their weights from further ahead too (fetches_far)
-  float* scratch = nullptr;    // scratch_floats
+  // Of a panel's later blocks: their share of the next panel, for paths whose blocks take less time than their weights take to come.
+  const char* soon = nullptr;
+  int64_t soon_bytes = 0;
+  float* scratch = nullptr;  // scratch_floats
 };
 
 // Rows of a weight to be put into consecutive columns of one panel: k elements of each, the first at unit 0 of `target`.
@@ -81,10 +84,12 @@ struct GemmKernels {
   int row_tile;             // rows of the register tile
   int row_block;            // most rows of one GemmBlock
   int scratch_floats;       // per thread
-  int words_per_unit_bf16;  // of an activation row: 2 where products are f32, 1 where bf16 pairs are multiplied
+  int words_per_unit_bf16;  // of an activation row: 2 where products are f32 or of two bf16 pairs, 1 where they are of one
+  int unit_multiple_bf16;   // segments of bf16 matrices are padded to a multiple of so many units
+  int flops_per_byte_bf16;  // with bf16 matrices, take about as long as a byte read from memory
   void (*multiply)(const GemmProduct& product, const GemmBlock& block);
-  // One activation row for bf16 matrices: x[begin, end) of each segment * scale, zero-padded; as f32, or rounded to bf16 where pairs
-  // are multiplied.
+  // One activation row for bf16 matrices: x[begin, end) of each segment * scale, zero-padded; as f32, or rounded to bf16 (or two of them)
+  // where pairs are multiplied.
   void (*convert_row)(const float* x, float scale, const GemmSegment* segments, int32_t count, uint32_t* out);
   void (*scale_row)(const float* x, float scale, int64_t n, float* out);  // out[i] = scale * x[i]
   // sum[i] = fma(weight, x[i], sum[i]).
@@ -99,5 +104,7 @@ extern const GemmKernels kGemmPlain;
 extern const GemmKernels kGemmAvx2;
 extern const GemmKernels kGemmAvx512;
 extern const GemmKernels kGemmAvx512Bf16;
+extern const GemmKernels kGemmAmx;      // activations as the sum of two bf16
+extern const GemmKernels kGemmAmxBf16;  // as one
 
 }  // namespace shoal

@@ -9,6 +9,15 @@
 namespace shoal::SHOAL_ISA {
 namespace {
 
+#if defined(SHOAL_ISA_AMX)
+constexpr int kUnitStep = 16;  // strips are cut at multiples of so many
+constexpr int64_t kMostFetchedOut =
+    64;  // rows of which the output is fetched: of more, that waits longer than it saves
+#else
+constexpr int kUnitStep = 1;
+constexpr int64_t kMostFetchedOut = kRowBlock;
+#endif
+
 // [units][columns] pairs to [2 * units][columns] f32.
 void widen(const uint32_t* w, int64_t units, float* out) {
   for (int64_t unit = 0; unit < units; ++unit, w += kColumns, out += 2 * kColumns) {
@@ -70,7 +79,8 @@ void cut_strip(const PackedPanels& w, int64_t most, StepCursor& cursor, Strip& s
     const int64_t left = step.end - cursor.unit;
     if (strip.piece_count > 0 && left > most - strip.units) return;
     const int64_t parts = (left + most - 1) / most;
-    const int64_t units = parts > 1 ? (left + parts - 1) / parts : left;
+    const int64_t even = ((left + parts - 1) / parts + kUnitStep - 1) / kUnitStep * kUnitStep;
+    const int64_t units = parts > 1 ? even : left;
     const bool ends = units == left;
     strip.pieces[strip.piece_count++] = {
         .units = units, .slot = step.slot, .combines = ends ? step.combines : 0, .resumes = cursor.unit > step.begin};
@@ -106,31 +116,41 @@ void fetch_out(const GemmProduct& p, const GemmBlock& block) {
   }
 }
 
+// Strips of a block are taken in order: first_strip, then for each cut_strip, end_of_strip, its products, next_strip.
+SHOAL_INLINE Strip first_strip(const GemmProduct& p, const GemmBlock& block) {
+  Strip strip;
+  strip.rows = nullptr;
+  strip.row_offset = 0;
+  strip.w = p.w.data + block.panel * p.w.panel_words;
+  strip.sums = block.scratch;
+  strip.far = block.far;
+  return strip;
+}
+// What to fetch while the strip is computed that ends at the cursor.
+SHOAL_INLINE void end_of_strip(const GemmProduct& p, const GemmBlock& block, const StepCursor& cursor, Strip& strip) {
+  const bool last = cursor.step == p.w.step_count;
+  strip.ahead = static_cast<const char*>(last ? block.next : strip.w + strip.units * kColumns);
+  if (last && block.rows <= kMostFetchedOut) fetch_out(p, block);
+}
+SHOAL_INLINE void next_strip(Strip& strip, int64_t row_words) {
+  strip.row_offset += strip.units * row_words;
+  strip.w += strip.units * kColumns;
+}
+
 void multiply(const GemmProduct& p, const GemmBlock& block) {
   const uint32_t* rows[kRowBlock];
   for (int64_t r = 0; r < block.rows; ++r) {
     const int64_t row = block.row + r;
     rows[r] = p.a + (p.a_index ? p.a_index[row] : row) * p.a_stride;
   }
-  const int64_t row_words = p.w.bf16 ? Bf16Unit::kRowWords : FloatUnit::kRowWords;
-  const uint32_t* panel = p.w.data + block.panel * p.w.panel_words;
-  const int64_t most = p.w.bf16 ? kUnitsBf16 : kUnitsF32;
-  Strip strip;
+  Strip strip = first_strip(p, block);
   strip.rows = rows;
-  strip.row_offset = 0;
-  strip.w = panel;
-  strip.sums = block.scratch;
-  strip.far = block.far;
   StepCursor cursor;
   while (cursor.step < p.w.step_count) {
-    cut_strip(p.w, most, cursor, strip);
-    const uint32_t* next = strip.w + strip.units * kColumns;
-    const bool last = cursor.step == p.w.step_count;
-    strip.ahead = reinterpret_cast<const char*>(last ? block.next : next);
-    if (last) fetch_out(p, block);
+    cut_strip(p.w, p.w.bf16 ? kUnitsBf16 : kUnitsF32, cursor, strip);
+    end_of_strip(p, block, cursor, strip);
     run_strip(p, block, strip);
-    strip.row_offset += strip.units * row_words;
-    strip.w = next;
+    next_strip(strip, p.w.bf16 ? Bf16Unit::kRowWords : FloatUnit::kRowWords);
   }
   write_out(p, block);
 }
@@ -173,6 +193,8 @@ constexpr GemmKernels make_kernels() {
           .row_block = kRowBlock,
           .scratch_floats = kGemmSlots * kSlotFloats + (kWidens ? 2 * kUnitsBf16 * kColumns : 0),
           .words_per_unit_bf16 = Bf16Unit::kRowWords,
+          .unit_multiple_bf16 = 1,
+          .flops_per_byte_bf16 = 8,
           .multiply = multiply,
           .convert_row = convert_row,
           .scale_row = scale_row,

@@ -10,8 +10,8 @@
 namespace shoal {
 namespace {
 
-// Cost is counted in bytes read from memory; so many operations take as long as one of them.
-constexpr int64_t kFlopsPerByte = 8;
+// Cost is counted in bytes read from memory.
+constexpr int64_t kFlopsPerByteF32 = 8;
 constexpr int64_t kGrainCost = 64 << 10;  // some microseconds
 constexpr int64_t kBlocksPerThread = 4;
 
@@ -39,7 +39,8 @@ Share share_of(const GemmKernels& kernels, const GemmProduct& product, int threa
   share.row_blocks = ceil_div(product.rows, share.rows);
   const int64_t weights = product.w.panel_words * (product.w.bf16 ? 2 : 1);
   const int64_t reading = product.w.panel_words * 4 / share.row_blocks;
-  share.cost = std::max<int64_t>(reading + 2 * weights * std::min(share.rows, product.rows) / kFlopsPerByte, 1);
+  const int64_t flops_per_byte = product.w.bf16 ? kernels.flops_per_byte_bf16 : kFlopsPerByteF32;
+  share.cost = std::max<int64_t>(reading + 2 * weights * std::min(share.rows, product.rows) / flops_per_byte, 1);
   return share;
 }
 
@@ -66,6 +67,11 @@ void run_share(const GemmKernels& kernels, const Share& share, const Stretch& st
                     .next = nullptr,
                     .far = fetches_far(),
                     .scratch = scratch};
+    if (row > 0 && (panel + 1) * share.row_blocks < follows) {
+      const int64_t later = i % share.row_blocks - 1, laters = share.row_blocks - 1, bytes = product.w.panel_words * 4;
+      block.soon = reinterpret_cast<const char*>(product.w.data) + (panel + 1) * bytes + bytes * later / laters;
+      block.soon_bytes = bytes / laters;
+    }
     if (i + 1 == blocks) {
       block.next = after;
     } else if (i + 1 < follows && (i + 1) / share.row_blocks > panel) {
@@ -79,7 +85,7 @@ void run_share(const GemmKernels& kernels, const Share& share, const Stretch& st
 
 const GemmKernels& gemm_kernels(Isa isa) {
 #if defined(__x86_64__)
-  return *select_isa(isa, &kGemmPlain, &kGemmAvx2, &kGemmAvx512, &kGemmAvx512Bf16);
+  return *select_isa(isa, &kGemmPlain, &kGemmAvx2, &kGemmAvx512, &kGemmAvx512Bf16, &kGemmAmx, &kGemmAmxBf16);
 #else
   (void)isa;
   return kGemmPlain;

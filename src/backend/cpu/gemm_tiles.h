@@ -9,7 +9,7 @@
 namespace shoal::SHOAL_ISA {
 namespace {
 
-#if defined(SHOAL_ISA_AVX512BF16) || defined(SHOAL_ISA_AVX512)
+#if defined(SHOAL_WIDE_VECTORS)
 constexpr int kVectors = 4;
 constexpr int kTileRows = 6;
 #elif defined(SHOAL_ISA_AVX2)
@@ -30,7 +30,7 @@ constexpr bool kPairs = false;
 // Tiles of twice the height and half the width, for more rows than one tile takes: weights come half as often from the second-level cache, and
 // where they are widened in each tile, are widened half as often for each product. Pairs of more than a few tiles take low ones: activations
 // instead of weights are what takes the time.
-#if defined(SHOAL_ISA_AVX512BF16) || defined(SHOAL_ISA_AVX512)
+#if defined(SHOAL_WIDE_VECTORS)
 constexpr int kTallVectors = kVectors / 2;
 #else
 constexpr int kTallVectors = kVectors;
@@ -250,7 +250,7 @@ RunTile tile_of(int64_t rows) {
     case 6:
       return run_tile<6, kVectors, Unit>;
 #endif
-#if defined(SHOAL_ISA_AVX512BF16) || defined(SHOAL_ISA_AVX512)
+#if defined(SHOAL_WIDE_VECTORS)
     case 7:
       return run_tile<7, kTallVectors, Unit>;
     case 8:

@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/cpu/isa.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
-#include <utility>
 
 #include "base/error.h"
 
 namespace shoal {
 
 std::string_view isa_name(Isa isa) {
-  return select_isa<std::string_view>(isa, "plain", "avx2", "avx512", "avx512bf16");
+  return select_isa<std::string_view>(isa, "plain", "avx2", "avx512", "avx512bf16", "amx", "amxbf16");
 }
+
+bool rounds_activations(Isa isa) { return isa == Isa::kAvx512Bf16 || isa == Isa::kAmxBf16; }
 
 namespace {
 
@@ -27,6 +34,22 @@ bool made_by_intel() {
 // and half of it on Intel's (82 and 157 on a Xeon of model 207).
 bool pairs_are_slow() { return made_by_intel(); }
 
+#if defined(__x86_64__)
+// Matrix tiles and their products of bf16, by the processor and by Linux, which gives tiles only to a process that asks; threads and forked children
+// keep them. (Not every compiler's __builtin_cpu_supports knows them.)
+bool has_tiles() {
+  static const bool has = [] {
+    constexpr unsigned kFeatures = 7, kBf16 = 1u << 22, kTiles = 1u << 24;  // leaf 7 of cpuid, in edx
+    constexpr int kRequestPermission = 0x1023,
+                  kTileData = 18;  // asm/prctl.h: ARCH_REQ_XCOMP_PERM; the tiles' place in saved state
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid_count(kFeatures, 0, &a, &b, &c, &d) == 0 || (d & kBf16) == 0 || (d & kTiles) == 0) return false;
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  }();
+  return has;
+}
+#endif
+
 }  // namespace
 
 bool fetches_far() { return made_by_intel(); }
@@ -37,7 +60,9 @@ bool isa_available(Isa isa) {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  return select_isa(isa, true, avx2, avx512, avx512 && __builtin_cpu_supports("avx512bf16"));
+  const bool avx512bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  const bool amx = avx512bf16 && has_tiles();
+  return select_isa(isa, true, avx2, avx512, avx512bf16, amx, amx);
 #else
   return isa == Isa::kPlain;
 #endif
@@ -45,10 +70,11 @@ bool isa_available(Isa isa) {
 
 std::vector<Isa> isas_available() {
   std::vector<Isa> available;
-  for (const Isa isa : {Isa::kAvx512Bf16, Isa::kAvx512, Isa::kAvx2, Isa::kPlain}) {
+  const bool slow = pairs_are_slow();
+  for (const Isa isa : {Isa::kAmxBf16, Isa::kAmx, slow ? Isa::kAvx512 : Isa::kAvx512Bf16,
+                        slow ? Isa::kAvx512Bf16 : Isa::kAvx512, Isa::kAvx2, Isa::kPlain}) {
     if (isa_available(isa)) available.push_back(isa);
   }
-  if (pairs_are_slow() && available.front() == Isa::kAvx512Bf16) std::swap(available[0], available[1]);
   return available;
 }
 

@@ -11,11 +11,12 @@
 
 namespace shoal {
 
-enum class Isa : uint8_t { kPlain, kAvx2, kAvx512, kAvx512Bf16 };
+enum class Isa : uint8_t { kPlain, kAvx2, kAvx512, kAvx512Bf16, kAmx, kAmxBf16 };
 
-std::string_view isa_name(Isa isa);  // plain, avx2, avx512, avx512bf16
+std::string_view isa_name(Isa isa);  // plain, avx2, avx512, avx512bf16, amx, amxbf16
 bool isa_available(Isa isa);         // by the processor and the operating system
 std::vector<Isa> isas_available();   // fastest first; never empty
+bool rounds_activations(Isa isa);    // to bf16, for products of bf16
 // Whether products read weights fastest when they fetch them into both caches, further ahead into the second. Intel's processors do (by a sixth);
 // on AMD's, fetching from afar holds up their own fetching of a single stream.
 bool fetches_far();
@@ -24,8 +25,13 @@ Isa isa_from_name(const std::string& name);
 
 // The entry of a path out of one per path, such as addresses of its kernel table.
 template <typename T>
-const T& select_isa(Isa isa, const T& plain, const T& avx2, const T& avx512, const T& avx512bf16) {
+const T& select_isa(Isa isa, const T& plain, const T& avx2, const T& avx512, const T& avx512bf16, const T& amx,
+                    const T& amxbf16) {
   switch (isa) {
+    case Isa::kAmxBf16:
+      return amxbf16;
+    case Isa::kAmx:
+      return amx;
     case Isa::kAvx512Bf16:
       return avx512bf16;
     case Isa::kAvx512:

@@ -58,7 +58,9 @@ bool PackedMatrix::add_tree(int first, int last, int slot) {
 
 void PackedMatrix::add_leaf(const GemmSegment& segment, int slot) {
   const int64_t size = segment.end - segment.begin;
-  const int64_t units = spec.dtype == DType::kBF16 ? ceil_div(size, 2) : size;
+  // Memory of an arena is zero where nothing was written.
+  const int64_t multiple = kernels_.unit_multiple_bf16;
+  const int64_t units = spec.dtype == DType::kBF16 ? ceil_div(size, 2 * multiple) * multiple : size;
   segments_.push_back(segment);
   steps_.push_back({.begin = static_cast<int32_t>(units_),
                     .end = static_cast<int32_t>(units_ + units),

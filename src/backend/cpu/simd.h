@@ -2,7 +2,7 @@
 // F32x16: sixteen floats on every path (one zmm, two ymm or four 128-bit vectors), so that each function here computes
 // the same bits on each path: reductions add lanes in one fixed tree, `fma` rounds once everywhere, exp is one
 // polynomial. For files named *_<path>.cc only. Each defines one of SHOAL_ISA_PLAIN, SHOAL_ISA_AVX2, SHOAL_ISA_AVX512,
-// SHOAL_ISA_AVX512BF16, then includes its kernel templates. All of it has internal linkage, and no std:: templates: the
+// SHOAL_ISA_AVX512BF16, SHOAL_ISA_AMX, then includes its kernel templates. All of it has internal linkage, and no std:: templates: the
 // linker must never choose a copy of a shared inline function that needs an instruction which the machine may lack.
 // Kernel headers do the same:
 //   namespace shoal::SHOAL_ISA { namespace { ...templates... } }
@@ -11,7 +11,9 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(SHOAL_ISA_AVX512BF16)
+#if defined(SHOAL_ISA_AMX)
+#define SHOAL_ISA isa_amx
+#elif defined(SHOAL_ISA_AVX512BF16)
 #define SHOAL_ISA isa_avx512bf16
 #elif defined(SHOAL_ISA_AVX512)
 #define SHOAL_ISA isa_avx512
@@ -25,7 +27,15 @@
 
 #define SHOAL_INLINE inline __attribute__((always_inline))
 
-#if defined(SHOAL_ISA_AVX512BF16) || defined(SHOAL_ISA_AVX512)
+// What several paths have: instructions on bf16 pairs, and vectors of sixteen floats.
+#if defined(SHOAL_ISA_AVX512BF16) || defined(SHOAL_ISA_AMX)
+#define SHOAL_BF16_PAIRS
+#endif
+#if defined(SHOAL_BF16_PAIRS) || defined(SHOAL_ISA_AVX512)
+#define SHOAL_WIDE_VECTORS
+#endif
+
+#if defined(SHOAL_WIDE_VECTORS)
 #include "backend/cpu/simd_512.h"
 #elif defined(SHOAL_ISA_AVX2)
 #include "backend/cpu/simd_256.h"

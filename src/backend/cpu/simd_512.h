@@ -74,7 +74,7 @@ SHOAL_INLINE void store16_bf16(uint16_t* p, F32x16 x) {
   const __m512i top = _mm512_srli_epi32(_mm512_castps_si512(round_bf16(x).v), 16);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(top));
 }
-#if defined(SHOAL_ISA_AVX512BF16)
+#if defined(SHOAL_BF16_PAIRS)
 // Sixteen words of two bf16 each, rounded to nearest even, of 32 consecutive values; subnormals become 0, as they are to the instruction that
 // multiplies pairs.
 SHOAL_INLINE F32x16 round_pairs(F32x16 first, F32x16 second) {

@@ -23,6 +23,6 @@ std::vector<std::string> available_isas() {
   return names;
 }
 
-bool rounds_activations(const std::string& isa) { return rounds_activations(isa_from_name(isa)); }
+int activation_bits(const std::string& isa) { return activation_bits(isa_from_name(isa)); }
 
 }  // namespace shoal

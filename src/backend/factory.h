@@ -25,8 +25,7 @@ struct BackendOptions {
 std::unique_ptr<Backend> make_backend(const BackendOptions& options);
 // Instruction-set paths that this machine can run, best first.
 std::vector<std::string> available_isas();
-// Whether such a path rounds activations to bf16 for products with bf16 matrices, and queries and weights of attention over a bf16 cache. Throws
-// as make_backend does.
-bool rounds_activations(const std::string& isa);
+// Bits of activations that such a path keeps in products with bf16 matrices: 24, 17 or 8 (cpu/isa.h). Throws as make_backend does.
+int activation_bits(const std::string& isa);
 
 }  // namespace shoal

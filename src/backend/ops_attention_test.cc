@@ -47,7 +47,7 @@ float kept(float value, DType dtype) {
 class AttentionOps : public OpsTest {
  protected:
   // Some paths round queries and weights to bf16 where the cache is bf16.
-  bool rounds(const Case& c) const { return c.dtype == DType::kBF16 && rounds_activations(GetParam().isa); }
+  bool rounds(const Case& c) const { return c.dtype == DType::kBF16 && activation_bits(GetParam().isa) == 8; }
 
   Sequence sequence(const Case& c, int64_t context) {
     return {.context = context,

@@ -34,14 +34,13 @@ class ProductOps : public OpsTest {
       for (float& value : values) value = to_float(to_bfloat16(value));
     return values;
   }
-  bool rounds_inputs() const { return rounds_activations(GetParam().isa); }
-
   // What is left is the order of an f32 sum.
   static constexpr double kTolerance = 4e-6;
   // Of two products one after the other, where activations between them are rounded: to bf16, or to the sum of two.
   double chained_tolerance(DType dtype) const {
     if (dtype == DType::kF32) return kTolerance;
-    return rounds_inputs() ? 2e-2 : GetParam().isa == "amx" ? 2e-5 : kTolerance;
+    const int bits = activation_bits(GetParam().isa);
+    return bits == 8 ? 2e-2 : bits == 17 ? 2e-5 : kTolerance;
   }
 };
 

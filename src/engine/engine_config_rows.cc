@@ -237,8 +237,8 @@ std::vector<Option> machine_rows(EngineConfig& c) {
   return {
       {.name = "dtype",
        .field = &c.dtype,
-       .help = "type computed in; auto: the fastest that stays near float32 (bf16 weights; with routers, float32 "
-               "activations and cache)",
+       .help = "type computed in; auto: the fastest that stays near float32 (bf16 weights; with routers, "
+               "activations of at least 17 bits, float32 cache)",
        .choices = {"auto", "float32", "bfloat16"},
        .planned = {"float16"}},
       {.name = "device",

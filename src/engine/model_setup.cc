@@ -17,24 +17,27 @@ namespace fs = std::filesystem;
 struct Types {
   DType weights;
   DType cache;
-  bool exact_activations;  // never rounded to bf16, so no instruction that multiplies bf16 pairs
+  int activation_bits;  // that products keep at least
 };
+
+constexpr int kAllBits = 24, kRouterBits = 17, kBf16Bits = 8;
 
 // `auto` rounds nothing that a router would notice: where two experts are nearly tied, a rounding anywhere before it changes which one is
 // asked. FP8 values times their scales are no bf16 numbers.
 Types types_of(const EngineConfig& config, const ModelSpec& spec) {
-  if (config.dtype == "float32") return {DType::kF32, DType::kF32, true};
-  if (config.dtype == "bfloat16") return {DType::kBF16, DType::kBF16, false};
-  return {spec.fp8_weights ? DType::kF32 : DType::kBF16, spec.has_moe() ? DType::kF32 : DType::kBF16, spec.has_moe()};
+  if (config.dtype == "float32") return {DType::kF32, DType::kF32, kAllBits};
+  if (config.dtype == "bfloat16") return {DType::kBF16, DType::kBF16, kBf16Bits};
+  return {spec.fp8_weights ? DType::kF32 : DType::kBF16, spec.has_moe() ? DType::kF32 : DType::kBF16,
+          spec.has_moe() ? kRouterBits : kBf16Bits};
 }
 
 constexpr int64_t kScoreBytes = int64_t{64} << 20;  // of logits that one scoring step may take on a rank
 
 // The best instruction-set path for these types, if none is asked for.
 std::string isa_of(const EngineConfig& config, const Types& types) {
-  if (!config.isa.empty() || config.device != "cpu" || !types.exact_activations) return config.isa;
+  if (!config.isa.empty() || config.device != "cpu" || types.activation_bits <= kBf16Bits) return config.isa;
   for (const std::string& isa : available_isas())
-    if (!rounds_activations(isa)) return isa;
+    if (activation_bits(isa) >= types.activation_bits) return isa;
   return config.isa;
 }
 

@@ -131,7 +131,8 @@ INSTANTIATE_TEST_SUITE_P(Isa, ExpertsTest, testing::ValuesIn(available_isas()),
 // Of two products one after the other: activations of bf16 products are as they are, or rounded to bf16, or to the sum of two.
 double tolerance_of(const std::string& isa, DType dtype) {
   if (dtype == DType::kF32) return 1e-5;
-  return rounds_activations(isa) ? 2e-2 : isa == "amx" ? 4e-5 : 1e-5;
+  const int bits = activation_bits(isa);
+  return bits == 8 ? 2e-2 : bits == 17 ? 4e-5 : 1e-5;
 }
 
 TEST_P(ExpertsTest, AgreeWithTheReference) {

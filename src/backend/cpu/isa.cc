@@ -17,7 +17,7 @@ std::string_view isa_name(Isa isa) {
   return select_isa<std::string_view>(isa, "plain", "avx2", "avx512", "avx512bf16", "amx", "amxbf16");
 }
 
-bool rounds_activations(Isa isa) { return isa == Isa::kAvx512Bf16 || isa == Isa::kAmxBf16; }
+int activation_bits(Isa isa) { return select_isa(isa, 24, 24, 24, 8, 17, 8); }
 
 namespace {
 

@@ -16,7 +16,9 @@ enum class Isa : uint8_t { kPlain, kAvx2, kAvx512, kAvx512Bf16, kAmx, kAmxBf16 }
 std::string_view isa_name(Isa isa);  // plain, avx2, avx512, avx512bf16, amx, amxbf16
 bool isa_available(Isa isa);         // by the processor and the operating system
 std::vector<Isa> isas_available();   // fastest first; never empty
-bool rounds_activations(Isa isa);    // to bf16, for products of bf16
+// Bits of the significand of f32 activations that products with bf16 matrices take: 24 as they are, 17 as the sum of two bf16, 8 rounded to bf16, as
+// are queries and weights of attention over a bf16 cache then.
+int activation_bits(Isa isa);
 // Whether products read weights fastest when they fetch them into both caches, further ahead into the second. Intel's processors do (by a sixth);
 // on AMD's, fetching from afar holds up their own fetching of a single stream.
 bool fetches_far();

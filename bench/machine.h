@@ -20,9 +20,9 @@ struct Peaks {
   double read_gb_s = 0;    // memory that no cache holds, by the access pattern that was fastest here
   double copy_gb_s = 0;    // bytes copied (read and written once each) of the same memory
   double f32_gflop_s = 0;  // independent fused multiply-adds of the widest vectors
-  double bf16_gflop_s =
-      0;  // what bf16 products can reach: the pair or tile instruction where there is one (half of it where activations
-          // are two bf16 each), else f32's rate
+  // What bf16 products can reach: the pair or tile instruction where there is one (half of it where activations are two bf16 each), else f32's
+  // rate.
+  double bf16_gflop_s = 0;
 };
 
 // How memory is read: as streams side by side, and whether lines are fetched into the second cache too, further ahead.

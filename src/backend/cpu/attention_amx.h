@@ -10,9 +10,8 @@
 namespace shoal::SHOAL_ISA {
 namespace {
 
-// Tiles by their use; 0 to 3 are sums.
-constexpr int kKeyTile = 4, kQueryTile = 6;     // the former three by turns: 4, 5, 7
-constexpr int kWeightTile = 4, kValueTile = 5;  // the latter three by turns
+// Tiles beside the sums: of keys and queries, then of weights and values. One of each is enough, since the processor renames them.
+constexpr int kFirstTile = 4, kSecondTile = 5;
 constexpr int64_t kScoresStride = kAttentionBlock * 4;
 
 inline void turn_queries(const AttentionTile& tile, uint32_t* out) {
@@ -50,29 +49,25 @@ inline KeyTile key_tile(const KvSource& source, const Block<uint16_t>& block, in
   return {to, wide * 2};
 }
 
+template <int kKeys>
+SHOAL_INLINE void add_keys(const KeyTile& keys, int64_t column) {
+  load_tile<kFirstTile>(keys.rows + column, keys.stride);
+  add_tile_product<kKeys, kFirstTile, kSecondTile>();
+}
+
 // scores[r][key] of sixteen rows, whose queries are the panel's columns from `queries` on.
 inline void score_tiles(const KeyTile (&keys)[4], int64_t dim, const uint32_t* queries, Fetch& ahead, float* scores) {
-  zero_tile<0>();
-  zero_tile<1>();
-  zero_tile<2>();
-  zero_tile<3>();
+  zero_sums();
   for (int64_t d = 0; d < dim; d += kStepColumns) {
     ahead.lines<16>();
-    load_tile<kQueryTile>(queries + d / 2 * kAttentionTileRows, kAttentionTileRows * 4);
-    load_tile<kKeyTile>(keys[0].rows + d, keys[0].stride);
-    add_tile_product<0, kKeyTile, kQueryTile>();
-    load_tile<kKeyTile + 1>(keys[1].rows + d, keys[1].stride);
-    add_tile_product<1, kKeyTile + 1, kQueryTile>();
-    load_tile<kKeyTile + 3>(keys[2].rows + d, keys[2].stride);
-    add_tile_product<2, kKeyTile + 3, kQueryTile>();
-    load_tile<kKeyTile>(keys[3].rows + d, keys[3].stride);
-    add_tile_product<3, kKeyTile, kQueryTile>();
+    load_tile<kSecondTile>(queries + d / 2 * kAttentionTileRows, kAttentionTileRows * 4);
+    add_keys<0>(keys[0], d);
+    add_keys<1>(keys[1], d);
+    add_keys<2>(keys[2], d);
+    add_keys<3>(keys[3], d);
   }
   alignas(kLine) float turned[4][kTileFloats];
-  store_tile<0>(turned[0], kLine);
-  store_tile<1>(turned[1], kLine);
-  store_tile<2>(turned[2], kLine);
-  store_tile<3>(turned[3], kLine);
+  store_sums(turned[0], kTileFloats, kLine);
   for (int64_t g = 0; g < 4; ++g) {
     ahead.lines<16>();
     F32x16 lanes[kTileSide];
@@ -108,38 +103,30 @@ inline void interleave_columns(const Block<uint16_t>& block, int64_t column, int
   }
 }
 
-template <int kCount>
-SHOAL_INLINE void add_values(const float* weights, const uint32_t* values) {
-  load_tile<kWeightTile>(weights, kScoresStride);
-  load_tile<kValueTile>(values, kPanelStride);
-  add_tile_product<0, kWeightTile, kValueTile>();
-  if constexpr (kCount == 4) {
-    load_tile<kValueTile + 1>(values + kTileSide, kPanelStride);
-    add_tile_product<1, kWeightTile, kValueTile + 1>();
-    load_tile<kValueTile + 2>(values + 2 * kTileSide, kPanelStride);
-    add_tile_product<2, kWeightTile, kValueTile + 2>();
-    load_tile<kValueTile>(values + 3 * kTileSide, kPanelStride);
-    add_tile_product<3, kWeightTile, kValueTile>();
-  }
+template <int kColumn>
+SHOAL_INLINE void add_values(const uint32_t* values) {
+  load_tile<kSecondTile>(values + kTileSide * kColumn, kPanelStride);
+  add_tile_product<kColumn, kFirstTile, kSecondTile>();
 }
 
 // sums[r][0, 64) += weights of sixteen rows times a panel; rows of sums are `stride` bytes apart.
 SHOAL_INLINE void add_four_columns(const float* weights, const uint32_t* values, float* sums, int64_t stride) {
-  load_tile<0>(sums, stride);
-  load_tile<1>(sums + kTileSide, stride);
-  load_tile<2>(sums + 2 * kTileSide, stride);
-  load_tile<3>(sums + 3 * kTileSide, stride);
-  add_values<4>(weights, values);
-  add_values<4>(weights + kTileSide, values + kTileSide * kPanelColumns);
-  store_tile<0>(sums, stride);
-  store_tile<1>(sums + kTileSide, stride);
-  store_tile<2>(sums + 2 * kTileSide, stride);
-  store_tile<3>(sums + 3 * kTileSide, stride);
+  load_sums(sums, kTileSide, stride);
+  for (int64_t step = 0; step < 2; ++step, weights += kTileSide, values += kTileSide * kPanelColumns) {
+    load_tile<kFirstTile>(weights, kScoresStride);
+    add_values<0>(values);
+    add_values<1>(values);
+    add_values<2>(values);
+    add_values<3>(values);
+  }
+  store_sums(sums, kTileSide, stride);
 }
 SHOAL_INLINE void add_one_column(const float* weights, const uint32_t* values, float* sums, int64_t stride) {
   load_tile<0>(sums, stride);
-  add_values<1>(weights, values);
-  add_values<1>(weights + kTileSide, values + kTileSide * kPanelColumns);
+  for (int64_t step = 0; step < 2; ++step, weights += kTileSide, values += kTileSide * kPanelColumns) {
+    load_tile<kFirstTile>(weights, kScoresStride);
+    add_values<0>(values);
+  }
   store_tile<0>(sums, stride);
 }
 

@@ -101,7 +101,7 @@ class Fetch {
   template <int kLines>
   SHOAL_INLINE void lines() {
     if (at_ == nullptr) return;
-#pragma GCC unroll 32
+#pragma GCC unroll 16
     for (int line = 0; line < kLines; ++line) __builtin_prefetch(at_ + line * kLine, 0, 2);
     at_ += kLines * kLine;
     if (at_ >= stretches_[stretch_].end) at_ = stretches_[++stretch_].begin;

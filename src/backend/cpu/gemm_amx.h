@@ -17,7 +17,7 @@ constexpr int64_t kTileUnits = 128;
 constexpr int64_t kWholeUnits = 512;
 constexpr int64_t kManyRows = 4 * kTileSide;
 constexpr int64_t kSumsStride = kColumns * 4;
-// Tiles by their use; 0 to 3 are sums of sixteen columns each. One for weights is enough, since the processor renames it.
+// Tiles beside the sums. One for weights is enough, since the processor renames it.
 constexpr int kActivations = 4, kWeights = 5, kHalfActivations = 6, kHalfWeights = 7;
 
 SHOAL_INLINE int64_t tiles_of(int64_t rows) { return (rows + kTileSide - 1) / kTileSide; }
@@ -89,15 +89,9 @@ void run_row_tile(const Strip& strip, const RowTile& tile, Soon& soon) {
     const Piece& piece = strip.pieces[i];
     float* sums = tile.sums + piece.slot * kSlotFloats;
     if (piece.resumes) {
-      load_tile<0>(sums, kSumsStride);
-      load_tile<1>(sums + kTileSide, kSumsStride);
-      load_tile<2>(sums + 2 * kTileSide, kSumsStride);
-      load_tile<3>(sums + 3 * kTileSide, kSumsStride);
+      load_sums(sums, kTileSide, kSumsStride);
     } else {
-      zero_tile<0>();
-      zero_tile<1>();
-      zero_tile<2>();
-      zero_tile<3>();
+      zero_sums();
     }
     int64_t units = 0;
     for (; units + kUnitStep <= piece.units; units += kUnitStep) {
@@ -117,10 +111,7 @@ void run_row_tile(const Strip& strip, const RowTile& tile, Soon& soon) {
       w += kHalfStep * kColumns;
     }
     combine(finished, tile.rows, combines);
-    store_tile<0>(sums, kSumsStride);
-    store_tile<1>(sums + kTileSide, kSumsStride);
-    store_tile<2>(sums + 2 * kTileSide, kSumsStride);
-    store_tile<3>(sums + 3 * kTileSide, kSumsStride);
+    store_sums(sums, kTileSide, kSumsStride);
     finished = sums;
     combines = piece.combines;
   }

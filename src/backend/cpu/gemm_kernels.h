@@ -10,9 +10,9 @@ namespace shoal::SHOAL_ISA {
 namespace {
 
 #if defined(SHOAL_ISA_AMX)
-constexpr int kUnitStep = 16;  // strips are cut at multiples of so many
-constexpr int64_t kMostFetchedOut =
-    64;  // rows of which the output is fetched: of more, that waits longer than it saves
+// Strips are cut at multiples of so many units; the output of so many rows is fetched (of more, that waits longer than it saves).
+constexpr int kUnitStep = 16;
+constexpr int64_t kMostFetchedOut = 64;
 #else
 constexpr int kUnitStep = 1;
 constexpr int64_t kMostFetchedOut = kRowBlock;

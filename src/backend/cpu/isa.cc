@@ -40,8 +40,7 @@ bool pairs_are_slow() { return made_by_intel(); }
 bool has_tiles() {
   static const bool has = [] {
     constexpr unsigned kFeatures = 7, kBf16 = 1u << 22, kTiles = 1u << 24;  // leaf 7 of cpuid, in edx
-    constexpr int kRequestPermission = 0x1023,
-                  kTileData = 18;  // asm/prctl.h: ARCH_REQ_XCOMP_PERM; the tiles' place in saved state
+    constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM; the tiles' place in saved state
     unsigned a = 0, b = 0, c = 0, d = 0;
     if (__get_cpuid_count(kFeatures, 0, &a, &b, &c, &d) == 0 || (d & kBf16) == 0 || (d & kTiles) == 0) return false;
     return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;

@@ -60,6 +60,26 @@ SHOAL_INLINE void add_tile_product() {
   __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kA), "i"(kB));
 }
 
+// Tiles 0 to 3 are sums everywhere; four side by side lie `apart` floats from one another, their rows `stride` bytes.
+SHOAL_INLINE void zero_sums() {
+  zero_tile<0>();
+  zero_tile<1>();
+  zero_tile<2>();
+  zero_tile<3>();
+}
+SHOAL_INLINE void load_sums(const float* from, int64_t apart, int64_t stride) {
+  load_tile<0>(from, stride);
+  load_tile<1>(from + apart, stride);
+  load_tile<2>(from + 2 * apart, stride);
+  load_tile<3>(from + 3 * apart, stride);
+}
+SHOAL_INLINE void store_sums(float* to, int64_t apart, int64_t stride) {
+  store_tile<0>(to, stride);
+  store_tile<1>(to + apart, stride);
+  store_tile<2>(to + 2 * apart, stride);
+  store_tile<3>(to + 3 * apart, stride);
+}
+
 // For the same bits by vectors, where rows are few and tiles would spend their time on the way through memory: the low and high numbers of sixteen
 // pairs.
 SHOAL_INLINE F32x16 low_of(__m512i words) { return {_mm512_castsi512_ps(_mm512_slli_epi32(words, 16))}; }

@@ -24,6 +24,7 @@ struct Case {
   int64_t chunk = 0;
   bool sinks = false;
   int64_t ranks = 1;  // pages dealt over so many shares, attended to apart, then joined
+  float v_scale = 1.0f;
 };
 
 // Queries, keys and values of one sequence, [context, ...].
@@ -53,7 +54,7 @@ class AttentionOps : public OpsTest {
     return {.context = context,
             .q = random(context * c.heads * c.k_dim, -2.0f, 2.0f),
             .k = random(context * c.kv_heads * c.k_dim, -2.0f, 2.0f),
-            .v = c.latent ? std::vector<float>() : random(context * c.kv_heads * c.v_dim)};
+            .v = c.latent ? std::vector<float>() : random(context * c.kv_heads * c.v_dim, -c.v_scale, c.v_scale)};
   }
 
   // One backend's cache of all sequences, its pages in random order, every place not written holding NaN.
@@ -300,6 +301,8 @@ TEST_P(AttentionOps, ChunkingAndBatchMatesChangeNoBit) {
   for (const int64_t heads : {1, 2, 4})
     compare_chunkings({.heads = heads, .kv_heads = 1, .k_dim = 80, .v_dim = 144, .dtype = DType::kBF16}, 200);
   compare_chunkings({.heads = 40, .kv_heads = 1, .k_dim = 40, .v_dim = 32, .latent = true, .dtype = DType::kBF16}, 140);
+  // Small values, whose products some instructions take as 0.
+  compare_chunkings({.kv_heads = 2, .k_dim = 32, .v_dim = 64, .dtype = DType::kBF16, .v_scale = 1e-36f}, 200);
   c = {.heads = 3, .kv_heads = 3, .k_dim = 16, .v_dim = 16, .window = 37};
   compare_chunkings(c, 700);
   c.window = 0;

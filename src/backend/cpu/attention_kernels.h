@@ -287,7 +287,9 @@ inline void finish(const AttentionState& state, int64_t row, int64_t v_dim, cons
   if (sink) sum += exp1(*sink - state.maximum[row]);
   const float inverse = 1.0f / sum;
   const float* values = state.values + row * v_dim;
-  for (int64_t i = 0; i < v_dim; i += 16) store16(out + i, load16(values + i, v_dim - i) * set1(inverse), v_dim - i);
+  // Some paths flush tiny sums to -0, which stays only if no position of weight 0 came afterwards; adding 0 makes both 0.
+  for (int64_t i = 0; i < v_dim; i += 16)
+    store16(out + i, load16(values + i, v_dim - i) * set1(inverse) + zero16(), v_dim - i);
 }
 
 constexpr AttentionKernels kAttentionKernels = {.attend = attend, .merge = merge, .finish = finish};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tool calls through OpenAI's official client: shoal-tiny with a chat template that knows tools, in Hermes's markup. The model has never seen
-// one, so calls are asked for with tool_choice, which holds it to them.
+// one, so calls are asked for with tool_choice, which holds it to them. It draws as many blanks between the parts of a call as the grammar allows:
+// no ask for a call sets max_tokens.
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
@@ -56,7 +57,7 @@ function checkWeather(call) {
 }
 
 test('a call is asked for by name', async () => {
-  const answer = await client.chat.completions.create({ model, messages, tools: [weather, clock], tool_choice: { type: 'function', function: { name: 'get_weather' } }, max_tokens: 200 });
+  const answer = await client.chat.completions.create({ model, messages, tools: [weather, clock], tool_choice: { type: 'function', function: { name: 'get_weather' } } });
   const [choice] = answer.choices;
   assert.equal(choice.message.role, 'assistant');
   assert.ok(choice.message.tool_calls.length >= 1);
@@ -65,7 +66,7 @@ test('a call is asked for by name', async () => {
 });
 
 test('required means some call, and without parallel ones a single one', async () => {
-  const answer = await client.chat.completions.create({ model, messages, tools: [weather, clock], tool_choice: 'required', parallel_tool_calls: false, max_tokens: 200 });
+  const answer = await client.chat.completions.create({ model, messages, tools: [weather, clock], tool_choice: 'required', parallel_tool_calls: false });
   const [choice] = answer.choices;
   assert.equal(choice.finish_reason, 'tool_calls');
   assert.equal(choice.message.tool_calls.length, 1);
@@ -74,7 +75,7 @@ test('required means some call, and without parallel ones a single one', async (
 });
 
 test('a stream tells the same call in pieces', async () => {
-  const ask = { model, messages, tools: [weather], tool_choice: 'required', parallel_tool_calls: false, max_tokens: 200, temperature: 0 };
+  const ask = { model, messages, tools: [weather], tool_choice: 'required', parallel_tool_calls: false, temperature: 0 };
   const whole = (await client.chat.completions.create(ask)).choices[0];
   const calls = [];
   let reason, pieces = 0;
@@ -96,10 +97,10 @@ test('a stream tells the same call in pieces', async () => {
 
 test('the client\'s own stream helper and tool runner understand it', async () => {
   const tools = [weather];
-  const stream = client.chat.completions.stream({ model, messages, tools, tool_choice: 'required', parallel_tool_calls: false, max_tokens: 200 });
+  const stream = client.chat.completions.stream({ model, messages, tools, tool_choice: 'required', parallel_tool_calls: false });
   checkWeather((await stream.finalChatCompletion()).choices[0].message.tool_calls[0]);
   const seen = [];
-  const run = client.chat.completions.runTools({ model, messages, max_tokens: 200, parallel_tool_calls: false, tool_choice: { type: 'function', function: { name: 'get_weather' } },
+  const run = client.chat.completions.runTools({ model, messages, parallel_tool_calls: false, tool_choice: { type: 'function', function: { name: 'get_weather' } },
     tools: [{ type: 'function', function: { ...weather.function, parse: JSON.parse, function: (given) => { seen.push(given.city); return 'sunny'; } } }] }, { maxChatCompletions: 1 });
   await run.done();
   assert.equal(seen.length, 1);

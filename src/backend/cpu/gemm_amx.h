@@ -12,8 +12,9 @@ namespace shoal::SHOAL_ISA {
 namespace {
 
 static_assert(kColumns == 4 * kTileSide);
-// Most units of a strip: where many tiles read the weights, 32 KiB of them stay in the first cache beside a tile's activations.
-constexpr int64_t kTileUnits = 128;
+// Most units of a strip: where many tiles read the weights, they stay in the first cache beside two tiles' activations and sums.
+template <int kPlanes>
+constexpr int64_t kTileUnits = kPlanes == 1 ? 96 : 64;
 constexpr int64_t kWholeUnits = 512;
 constexpr int64_t kManyRows = 4 * kTileSide;
 constexpr int64_t kSumsStride = kColumns * 4;
@@ -35,9 +36,25 @@ SHOAL_INLINE void configure_rows(int64_t rows) {
 struct RowTile {
   const uint32_t* a;
   int64_t stride;  // bytes
+  int64_t row;     // of the product
   int64_t rows;
-  float* sums;   // slot 0
-  bool fetches;  // the strip's weights, for itself and the tiles after it
+  float* sums;           // slot 0
+  bool fetches;          // the strip's weights, for itself and the tiles after it
+  const uint32_t* next;  // what `a` is to the tile after it, to be fetched, or null
+};
+
+// How the sums of a piece begin: what their tiles hold is stored, if that is wanted; then they are zeros or the sums of `resumed`.
+struct Beginning {
+  float* stored;
+  const float* resumed;
+};
+
+// The sums of a piece that is computed: in tiles until the next one begins, then in memory.
+struct PieceSums {
+  float* at = nullptr;  // [rows][kColumns]
+  int64_t rows = 0;
+  int combines = 0;
+  int64_t out = -1;  // of the product's last piece: the row from which on they are written out
 };
 
 // What else is fetched meanwhile, so many lines with each step.
@@ -59,64 +76,134 @@ class Soon {
   int64_t lines_;
 };
 
+template <int kColumn>
+SHOAL_INLINE void begin_column(const Beginning& beginning) {
+  if (beginning.stored) store_tile<kColumn>(beginning.stored + kTileSide * kColumn, kSumsStride);
+  if (beginning.resumed) {
+    load_tile<kColumn>(beginning.resumed + kTileSide * kColumn, kSumsStride);
+  } else {
+    zero_tile<kColumn>();
+  }
+}
+
+SHOAL_INLINE void begin_sums(const Beginning& beginning) {
+  begin_column<0>(beginning);
+  begin_column<1>(beginning);
+  begin_column<2>(beginning);
+  begin_column<3>(beginning);
+}
+
 template <int kColumn, int kA, int kW>
-SHOAL_INLINE void add_column(const uint32_t* w) {
+SHOAL_INLINE void add_column(const uint32_t* w, const Beginning* beginning) {
   load_tile<kW>(w + kTileSide * kColumn, kWeightsStride);
+  if (beginning) begin_column<kColumn>(*beginning);
   add_tile_product<kColumn, kA, kW>();
 }
 
-// A step of `kUnits`, in tiles kA and kW.
-template <int kPlanes, int kUnits, int kA, int kW>
-SHOAL_INLINE void add_step(const uint32_t* a, int64_t stride, const uint32_t* w) {
+// A step of `kUnits`, a piece's first one if there is a beginning.
+template <int kPlanes, int kUnits>
+SHOAL_INLINE void add_step(const uint32_t* a, int64_t stride, const uint32_t* w, const Beginning* beginning) {
+  constexpr int kA = kUnits == kUnitStep ? kActivations : kHalfActivations;
+  constexpr int kW = kUnits == kUnitStep ? kWeights : kHalfWeights;
 #pragma GCC unroll 2
-  for (int plane = 0; plane < kPlanes; ++plane) {
+  for (int plane = 0; plane < kPlanes; ++plane, beginning = nullptr) {
     load_tile<kA>(a + plane * kUnits, stride);
-    add_column<0, kA, kW>(w);
-    add_column<1, kA, kW>(w);
-    add_column<2, kA, kW>(w);
-    add_column<3, kA, kW>(w);
+    add_column<0, kA, kW>(w, beginning);
+    add_column<1, kA, kW>(w, beginning);
+    add_column<2, kA, kW>(w, beginning);
+    add_column<3, kA, kW>(w, beginning);
   }
 }
 
+// Runs a block's row tiles. To store sums and join them with those of earlier pieces takes as long as a piece's products, so both are done while
+// the next piece is computed: each tile is stored just before it begins anew, and with each step some rows are joined.
 template <int kPlanes>
-void run_row_tile(const Strip& strip, const RowTile& tile, Soon& soon) {
-  const uint32_t* a = tile.a;
-  const uint32_t* w = strip.w;
-  // A piece is combined while the next one is computed: right after its stores, its sums could not be read yet.
-  float* finished = nullptr;
-  int combines = 0;
-  for (int i = 0; i < strip.piece_count; ++i) {
-    const Piece& piece = strip.pieces[i];
-    float* sums = tile.sums + piece.slot * kSlotFloats;
-    if (piece.resumes) {
-      load_sums(sums, kTileSide, kSumsStride);
-    } else {
-      zero_sums();
+class TileRun {
+ public:
+  SHOAL_INLINE TileRun(const GemmProduct& p, const GemmBlock& block)
+      : p_(p), panel_(block.panel), soon_(block, p.w.panel_words / kColumns) {}
+
+  void run(const Strip& strip, const RowTile& tile) {
+    if (tile.rows != held_.rows) {
+      finish();
+      configure_rows(tile.rows);
     }
-    int64_t units = 0;
-    for (; units + kUnitStep <= piece.units; units += kUnitStep) {
-      if (tile.fetches) {
-        fetch_weights(strip, w, kUnitStep);
-      } else {
-        soon.fetch();
-      }
-      add_step<kPlanes, kUnitStep, kActivations, kWeights>(a, tile.stride, w);
-      a += kPlanes * kUnitStep;
-      w += kUnitStep * kColumns;
+    if (strip.last) fetch_out(p_, panel_, tile.row, tile.rows);
+    At at{.a = tile.a, .w = strip.w};
+    for (int i = 0; i < strip.piece_count; ++i) {
+      const Piece& piece = strip.pieces[i];
+      float* sums = tile.sums + piece.slot * kSlotFloats;
+      const Beginning beginning{.stored = held_.at, .resumed = piece.resumes ? sums : nullptr};
+      joined_ = 0;
+      join_each_ = piece.units > 0 ? (held_.rows * kUnitStep + piece.units - 1) / piece.units : 0;
+      if (piece.units == 0) begin_sums(beginning);
+      const Beginning* first = &beginning;
+      int64_t units = piece.units;
+      for (; units >= kUnitStep; units -= kUnitStep, first = nullptr) step<kUnitStep>(strip, tile, at, first);
+      if (units > 0) step<kHalfStep>(strip, tile, at, first);
+      join(held_.rows);
+      const bool last = strip.last && i + 1 == strip.piece_count;
+      held_ = {.at = sums, .rows = tile.rows, .combines = piece.combines, .out = last ? tile.row : -1};
     }
-    if (units < piece.units) {
-      if (tile.fetches) fetch_weights(strip, w, kHalfStep);
-      add_step<kPlanes, kHalfStep, kHalfActivations, kHalfWeights>(a, tile.stride, w);
-      a += kPlanes * kHalfStep;
-      w += kHalfStep * kColumns;
-    }
-    combine(finished, tile.rows, combines);
-    store_sums(sums, kTileSide, kSumsStride);
-    finished = sums;
-    combines = piece.combines;
   }
-  combine(finished, tile.rows, combines);
-}
+
+  // Afterwards all sums are in memory, joined or written out.
+  void finish() {
+    if (!held_.at) return;
+    store_sums(held_.at, kTileSide, kSumsStride);
+    joined_ = 0;
+    join(held_.rows);
+    held_ = {};
+  }
+
+ private:
+  struct At {
+    const uint32_t* a;
+    const uint32_t* w;
+  };
+
+  template <int kUnits>
+  SHOAL_INLINE void step(const Strip& strip, const RowTile& tile, At& at, const Beginning* beginning) {
+    if (tile.fetches) {
+      fetch_weights(strip, at.w, kUnits);
+    } else {
+      soon_.fetch();
+    }
+    if (tile.next) fetch_rows(tile.next + (at.a - tile.a), tile);
+    add_step<kPlanes, kUnits>(at.a, tile.stride, at.w, beginning);
+    at.a += kPlanes * kUnits;
+    at.w += kColumns * kUnits;
+    join(joined_ + join_each_);
+  }
+
+  // A step of the next tile's rows.
+  SHOAL_INLINE void fetch_rows(const uint32_t* a, const RowTile& tile) {
+    const auto* row = reinterpret_cast<const char*>(a);
+    for (int64_t r = 0; r < tile.rows; ++r, row += tile.stride) {
+#pragma GCC unroll 2
+      for (int plane = 0; plane < kPlanes; ++plane) __builtin_prefetch(row + plane * kLine, 0, 3);
+    }
+  }
+
+  // The held piece's rows up to `end`, that are not yet.
+  SHOAL_INLINE void join(int64_t end) {
+    if (end > held_.rows) end = held_.rows;
+    if (held_.combines == 0 && held_.out < 0) return;
+    for (int64_t r = joined_; r < end; ++r) join_row(held_.at + r * kColumns, held_.combines);
+    if (held_.out >= 0) {
+      const float* sums = held_.at - held_.combines * kSlotFloats + joined_ * kColumns;
+      write_rows(p_, panel_, held_.out + joined_, end - joined_, sums);
+    }
+    joined_ = end;
+  }
+
+  const GemmProduct& p_;
+  int64_t panel_;
+  Soon soon_;
+  PieceSums held_;
+  int64_t joined_ = 0;     // of its rows
+  int64_t join_each_ = 0;  // with each step
+};
 
 // Rows of a block as tiles take them: at even distances, as they are, or copied.
 template <int kPlanes>
@@ -139,6 +226,11 @@ class BlockRows {
     tile.a = copied_;
     tile.stride = kStride * 4;
   }
+  // What row tile `first` takes next, if it lies at even distances: of this strip or, if that has been computed, of the next one.
+  SHOAL_INLINE const uint32_t* after(const Strip& strip, int64_t first) const {
+    if (p_.a_index || (first == 0 && strip.last)) return nullptr;
+    return row(first) + strip.row_offset + (first == 0 ? kPlanes * strip.units : 0);
+  }
 
  private:
   static constexpr int64_t kStride = kPlanes * kWholeUnits + kTileSide;
@@ -149,18 +241,19 @@ class BlockRows {
 
 // The strip's rows in tiles of equal height, as far as possible.
 template <int kPlanes>
-SHOAL_INLINE void run_row_tiles(const Strip& strip, const GemmBlock& block, BlockRows<kPlanes>& rows, Soon& soon) {
+SHOAL_INLINE void run_row_tiles(const Strip& strip, const GemmBlock& block, BlockRows<kPlanes>& rows,
+                                TileRun<kPlanes>& run) {
   RowTile tile;
-  tile.rows = 0;
   tile.fetches = block.row == 0;  // later blocks of a panel find its weights in the second cache
   int64_t row = 0;
   for (int64_t tiles = tiles_of(block.rows); tiles > 0; --tiles, row += tile.rows) {
-    const int64_t before = tile.rows;
+    tile.row = block.row + row;
     tile.rows = (block.rows - row + tiles - 1) / tiles;
-    if (tile.rows != before) configure_rows(tile.rows);
     tile.sums = strip.sums + row * kColumns;
     rows.find(strip, row, tile);
-    run_row_tile<kPlanes>(strip, tile, soon);
+    tile.next =
+        block.rows > kManyRows ? rows.after(strip, row + tile.rows == block.rows ? 0 : row + tile.rows) : nullptr;
+    run.run(strip, tile);
     tile.fetches = false;
   }
 }
@@ -169,21 +262,26 @@ template <int kPlanes>
 void multiply_tiles(const GemmProduct& p, const GemmBlock& block) {
   if (!p.w.bf16) return multiply(p, block);
   BlockRows<kPlanes> rows(p, block);
+  TileRun<kPlanes> run(p, block);
   Strip strip = first_strip(p, block);
-  Soon soon(block, p.w.panel_words / kColumns);
   StepCursor cursor;
   while (cursor.step < p.w.step_count) {
-    cut_strip(p.w, block.rows > kManyRows ? kTileUnits : kWholeUnits, cursor, strip);
+    cut_strip(p.w, block.rows > kManyRows ? kTileUnits<kPlanes> : kWholeUnits, cursor, strip);
     end_of_strip(p, block, cursor, strip);
     if (block.rows == 1) {
+      if (strip.last) fetch_out(p, block.panel, block.row, 1);
       run_row<kPlanes>(strip, rows.row(0));
     } else {
-      run_row_tiles(strip, block, rows, soon);
+      run_row_tiles(strip, block, rows, run);
     }
     next_strip(strip, kPlanes);
   }
-  if (block.rows > 1) release_tiles();
-  write_out(p, block);
+  if (block.rows == 1) {
+    write_rows(p, block.panel, block.row, 1, block.scratch);
+  } else {
+    run.finish();
+    release_tiles();
+  }
 }
 
 template <int kPlanes>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What products by matrix tiles (gemm_amx.h) do by vectors: activations to bf16, fetching, sums of finished pieces; and a whole product of a
+// What products by matrix tiles (gemm_amx.h) do by vectors: activations to bf16, fetching, joining sums; and a whole product of a
 // single row, to the same bits, since tiles would wait for their sums at the end of each piece. For gemm_amx.cc only.
 #pragma once
 
@@ -40,12 +40,17 @@ SHOAL_INLINE void fetch_weights(const Strip& strip, const uint32_t* w, int64_t u
   }
 }
 
-// Slot by slot, sums [rows][kColumns] are added to those of the slot before.
-SHOAL_INLINE void combine(float* sums, int64_t rows, int combines) {
-  for (int c = 0; c < combines; ++c, sums -= kSlotFloats) {
-    float* before = sums - kSlotFloats;
-    for (int64_t i = 0; i < rows * kColumns; i += 16) store16(before + i, load16(before + i) + load16(sums + i));
+// To one row's sums, [kColumns], those of the slots before, nearest first; the result is kept in the last of these. Returns it.
+SHOAL_INLINE float* join_row(float* sums, int combines) {
+  if (combines == 0) return sums;
+  float* to = sums - combines * kSlotFloats;
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    F32x16 sum = load16(sums + 16 * v);
+    for (const float* slot = sums - kSlotFloats; slot >= to; slot -= kSlotFloats) sum = load16(slot + 16 * v) + sum;
+    store16(to + 16 * v, sum);
   }
+  return to;
 }
 
 // Adds a step of `units` to one row's sums, [kColumns].
@@ -104,7 +109,7 @@ void run_row(const Strip& strip, const uint32_t* row) {
         w += kColumns * units;
       }
     }
-    combine(sums, 1, piece.combines);
+    join_row(sums, piece.combines);
   }
 }
 

@@ -10,12 +10,9 @@ namespace shoal::SHOAL_ISA {
 namespace {
 
 #if defined(SHOAL_ISA_AMX)
-// Strips are cut at multiples of so many units; the output of so many rows is fetched (of more, that waits longer than it saves).
-constexpr int kUnitStep = 16;
-constexpr int64_t kMostFetchedOut = 64;
+constexpr int kUnitStep = 16;  // strips are cut at multiples of so many units
 #else
 constexpr int kUnitStep = 1;
-constexpr int64_t kMostFetchedOut = kRowBlock;
 #endif
 
 // [units][columns] pairs to [2 * units][columns] f32.
@@ -51,15 +48,14 @@ float* out_row(const GemmProduct& p, int64_t row) {
   return p.out + (p.out_index ? p.out_index[row] : row) * p.out_stride;
 }
 
-// Finished sums [rows][kColumns] of one panel to the output.
-void write_out(const GemmProduct& p, const GemmBlock& block) {
-  const float* sums = block.scratch;
+// Finished sums [rows][kColumns] of one panel to the output's rows from `row` on.
+void write_rows(const GemmProduct& p, int64_t panel, int64_t row, int64_t rows, const float* sums) {
   const int64_t width = p.gated ? kColumns / 2 : kColumns;
-  const int64_t first = block.panel * width;
+  const int64_t first = panel * width;
   const int64_t n = p.w.columns - first < width ? p.w.columns - first : width;
   const float* bias = p.bias ? p.bias + first : nullptr;
-  for (int64_t r = 0; r < block.rows; ++r, sums += kColumns) {
-    float* out = out_row(p, block.row + r) + first;
+  for (const int64_t end = row + rows; row < end; ++row, sums += kColumns) {
+    float* out = out_row(p, row) + first;
     for (int64_t c = 0; c < n; c += 16) store16(out + c, finish(p, sums, bias, c, n), n - c);
   }
 }
@@ -107,11 +103,11 @@ void run_strip(const GemmProduct& p, const GemmBlock& block, const Strip& strip)
   }
 }
 
-// The lines that a block will write: to own them takes as long as to read them.
-void fetch_out(const GemmProduct& p, const GemmBlock& block) {
+// The lines that rows will be written to: to own them takes as long as to read them.
+void fetch_out(const GemmProduct& p, int64_t panel, int64_t row, int64_t rows) {
   const int64_t width = p.gated ? kColumns / 2 : kColumns;
-  for (int64_t r = 0; r < block.rows; ++r) {
-    const char* line = reinterpret_cast<const char*>(out_row(p, block.row + r) + block.panel * width);
+  for (const int64_t end = row + rows; row < end; ++row) {
+    const char* line = reinterpret_cast<const char*>(out_row(p, row) + panel * width);
     for (int64_t i = 0; i < width * 4; i += kLine) __builtin_prefetch(line + i, 1);
   }
 }
@@ -130,7 +126,7 @@ SHOAL_INLINE Strip first_strip(const GemmProduct& p, const GemmBlock& block) {
 SHOAL_INLINE void end_of_strip(const GemmProduct& p, const GemmBlock& block, const StepCursor& cursor, Strip& strip) {
   const bool last = cursor.step == p.w.step_count;
   strip.ahead = static_cast<const char*>(last ? block.next : strip.w + strip.units * kColumns);
-  if (last && block.rows <= kMostFetchedOut) fetch_out(p, block);
+  strip.last = last;
 }
 SHOAL_INLINE void next_strip(Strip& strip, int64_t row_words) {
   strip.row_offset += strip.units * row_words;
@@ -149,10 +145,11 @@ void multiply(const GemmProduct& p, const GemmBlock& block) {
   while (cursor.step < p.w.step_count) {
     cut_strip(p.w, p.w.bf16 ? kUnitsBf16 : kUnitsF32, cursor, strip);
     end_of_strip(p, block, cursor, strip);
+    if (strip.last) fetch_out(p, block.panel, block.row, block.rows);
     run_strip(p, block, strip);
     next_strip(strip, p.w.bf16 ? Bf16Unit::kRowWords : FloatUnit::kRowWords);
   }
-  write_out(p, block);
+  write_rows(p, block.panel, block.row, block.rows, block.scratch);
 }
 
 void convert_segment(const float* x, float scale, int64_t n, uint32_t* out) {

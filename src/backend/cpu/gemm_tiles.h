@@ -69,6 +69,7 @@ struct Strip {
   const char*
       ahead;  // weights to fetch meanwhile, as many as the strip's own, where several tiles read the strip; or null
   bool far;   // how a single tile fetches
+  bool last;  // of its block
 };
 
 enum class Fetching : uint8_t {

@@ -135,7 +135,7 @@ test('stop strings, stop tokens and limits', async () => {
 test('JSON by a schema', async () => {
   const schema = { type: 'object', properties: { name: { type: 'string', maxLength: 8 }, age: { type: 'integer', minimum: 0, maximum: 99 } },
     required: ['name', 'age'], additionalProperties: false };
-  const answer = await client.chat.completions.create({ model, messages, max_tokens: 100, temperature: 0,
+  const answer = await client.chat.completions.create({ model, messages, temperature: 0,
     response_format: { type: 'json_schema', json_schema: { name: 'person', schema, strict: true } } });
   const value = JSON.parse(answer.choices[0].message.content);
   assert.deepEqual(Object.keys(value).sort(), ['age', 'name']);

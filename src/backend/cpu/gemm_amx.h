@@ -25,12 +25,12 @@ class BlockRows {
   SHOAL_INLINE const uint32_t* row(int64_t row) const {
     return p_.a + (p_.a_index ? p_.a_index[first_ + row] : first_ + row) * p_.a_stride;
   }
-  // The strip's part of rows [row, row + tile.rows).
-  SHOAL_INLINE void find(const Strip& strip, int64_t first, RowTile& tile) {
+  // The strip's part of `height` rows from `first` on.
+  SHOAL_INLINE void find(const Strip& strip, int64_t first, int64_t height, RowTile& tile) {
     tile.a = row(first) + strip.row_offset;
     tile.stride = p_.a_stride * 4;
-    if (!p_.a_index || tile.rows == 1) return;
-    for (int64_t r = 0; r < tile.rows; ++r) {
+    if (!p_.a_index) return;
+    for (int64_t r = 0; r < height; ++r) {
       const auto* from = reinterpret_cast<const float*>(row(first + r) + strip.row_offset);
       auto* to = reinterpret_cast<float*>(copied_ + r * kStride);
       for (int64_t i = 0; i < kPlanes * strip.units; i += 16) store16(to + i, load16(from + i));
@@ -51,22 +51,35 @@ class BlockRows {
   alignas(kLine) uint32_t copied_[kTileSide * kStride];
 };
 
-// The strip's rows in tiles of equal height, as far as possible.
+// The strip's rows in tiles, lower ones first, so that each has as many rows as the block's tiles are high to read.
 template <int kPlanes>
 SHOAL_INLINE void run_row_tiles(const Strip& strip, const GemmBlock& block, BlockRows<kPlanes>& rows,
                                 TileRun<kPlanes>& run) {
+  const int64_t tiles = tiles_of(block.rows), height = height_of(block);
   RowTile tile;
   tile.fetches = block.row == 0;  // later blocks of a panel find its weights in the second cache
   int64_t row = 0;
-  for (int64_t tiles = tiles_of(block.rows); tiles > 0; --tiles, row += tile.rows) {
+  for (int64_t i = 0; i < tiles; ++i, row += tile.rows) {
     tile.row = block.row + row;
-    tile.rows = (block.rows - row + tiles - 1) / tiles;
-    tile.sums = strip.sums + row * kColumns;
-    rows.find(strip, row, tile);
-    tile.next =
-        block.rows > kManyRows ? rows.after(strip, row + tile.rows == block.rows ? 0 : row + tile.rows) : nullptr;
+    tile.rows = (block.rows - row) / (tiles - i);
+    tile.sums = strip.sums + i * kTileSide * kColumns;
+    rows.find(strip, row, height, tile);
+    tile.next = block.rows > kManyRows ? rows.after(strip, i + 1 == tiles ? 0 : row + tile.rows) : nullptr;
     run.run(strip, tile);
     tile.fetches = false;
+  }
+}
+
+// The strips of a block, in each of which `run_strip` does what is to be done.
+template <int kPlanes, class RunStrip>
+SHOAL_INLINE void run_strips(const GemmProduct& p, const GemmBlock& block, const RunStrip& run_strip) {
+  Strip strip = first_strip(p, block);
+  StepCursor cursor;
+  while (cursor.step < p.w.step_count) {
+    cut_strip(p.w, block.rows > kManyRows ? kTileUnits<kPlanes> : kWholeUnits, cursor, strip);
+    end_of_strip(p, block, cursor, strip);
+    run_strip(strip);
+    next_strip(strip, kPlanes);
   }
 }
 
@@ -74,26 +87,16 @@ template <int kPlanes>
 void multiply_tiles(const GemmProduct& p, const GemmBlock& block) {
   if (!p.w.bf16) return multiply(p, block);
   BlockRows<kPlanes> rows(p, block);
-  TileRun<kPlanes> run(p, block);
-  Strip strip = first_strip(p, block);
-  StepCursor cursor;
-  while (cursor.step < p.w.step_count) {
-    cut_strip(p.w, block.rows > kManyRows ? kTileUnits<kPlanes> : kWholeUnits, cursor, strip);
-    end_of_strip(p, block, cursor, strip);
-    if (block.rows == 1) {
+  if (block.rows == 1) {
+    run_strips<kPlanes>(p, block, [&](const Strip& strip) {
       if (strip.last) fetch_out(p, block.panel, block.row, 1);
       run_row<kPlanes>(strip, rows.row(0));
-    } else {
-      run_row_tiles(strip, block, rows, run);
-    }
-    next_strip(strip, kPlanes);
+    });
+    return write_rows(p, block.panel, block.row, 1, block.scratch);
   }
-  if (block.rows == 1) {
-    write_rows(p, block.panel, block.row, 1, block.scratch);
-  } else {
-    run.finish();
-    release_tiles();
-  }
+  TileRun<kPlanes> run(p, block);
+  run_strips<kPlanes>(p, block, [&](const Strip& strip) { run_row_tiles(strip, block, rows, run); });
+  run.finish();
 }
 
 template <int kPlanes>

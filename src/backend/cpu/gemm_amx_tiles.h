@@ -15,7 +15,7 @@ constexpr int kActivations = 4, kWeights = 5, kHalfActivations = 6, kHalfWeights
 
 SHOAL_INLINE int64_t tiles_of(int64_t rows) { return (rows + kTileSide - 1) / kTileSide; }
 
-SHOAL_INLINE void configure_rows(int64_t rows) {
+SHOAL_INLINE void configure_height(int64_t rows) {
   TileShapes shapes;
   for (int tile = 0; tile <= kActivations; ++tile) shapes.set_rows(tile, rows);
   shapes.set_rows(kHalfActivations, rows);
@@ -24,13 +24,20 @@ SHOAL_INLINE void configure_rows(int64_t rows) {
   shapes.configure();
 }
 
+// A block's tiles have one height, so that their shapes need not change.
+SHOAL_INLINE int64_t height_of(const GemmBlock& block) {
+  const int64_t tiles = tiles_of(block.rows);
+  return (block.rows + tiles - 1) / tiles;
+}
+
 // Up to 16 rows of a strip.
 struct RowTile {
   const uint32_t* a;
   int64_t stride;  // bytes
   int64_t row;     // of the product
-  int64_t rows;
-  float* sums;           // slot 0
+  int64_t
+      rows;  // as many as the block's tiles are high, or one less: then the next tile's first row is computed too, for nothing
+  float* sums;           // slot 0, [kTileSide][kColumns]
   bool fetches;          // the strip's weights, for itself and the tiles after it
   const uint32_t* next;  // what `a` is to the tile after it, to be fetched, or null
 };
@@ -113,13 +120,11 @@ template <int kPlanes>
 class TileRun {
  public:
   SHOAL_INLINE TileRun(const GemmProduct& p, const GemmBlock& block)
-      : p_(p), panel_(block.panel), soon_(block, p.w.panel_words / kColumns) {}
+      : p_(p), panel_(block.panel), soon_(block, p.w.panel_words / kColumns) {
+    configure_height(height_of(block));
+  }
 
   void run(const Strip& strip, const RowTile& tile) {
-    if (tile.rows != held_.rows) {
-      finish();
-      configure_rows(tile.rows);
-    }
     if (strip.last) fetch_out(p_, panel_, tile.row, tile.rows);
     At at{.a = tile.a, .w = strip.w};
     for (int i = 0; i < strip.piece_count; ++i) {
@@ -139,13 +144,12 @@ class TileRun {
     }
   }
 
-  // Afterwards all sums are in memory, joined or written out.
+  // Afterwards all sums are written out.
   void finish() {
-    if (!held_.at) return;
     store_sums(held_.at, kTileSide, kSumsStride);
+    release_tiles();
     joined_ = 0;
     join(held_.rows);
-    held_ = {};
   }
 
  private:

@@ -21,9 +21,9 @@ constexpr size_t kBytesPerThread = size_t{256} << 20;
 constexpr size_t kWindow = size_t{32} << 20;  // read by one sample, a thread
 constexpr int64_t kPieces = 8;                // of a window; a thread that was held up leaves some to the others
 constexpr size_t kPiece = kWindow / kPieces;
-constexpr size_t kAhead = 4096;
-constexpr size_t kFar = 3 * kAhead;
-constexpr ReadPattern kReadPatterns[] = {{1, false}, {2, false}, {4, false}, {1, true}, {2, true}, {4, true}};
+constexpr size_t kFar = 12288;
+constexpr ReadPattern kReadPatterns[] = {{1, 1024, false}, {1, 4096, false}, {2, 4096, false}, {4, 4096, false},
+                                         {1, 4096, true},  {2, 4096, true},  {4, 4096, true}};
 constexpr int kPatternRounds = 3;
 
 double seconds_now() {
@@ -67,8 +67,7 @@ void dot_amx() {
 
 std::atomic<int64_t> sink{0};
 
-// Reads `bytes` as so many streams side by side. Some processors fetch one stream fastest, others several; some are faster if what is
-// further ahead is fetched into the second cache (`far`).
+// Some processors fetch one stream fastest, others several; some from near, others from further away, or into both caches.
 __attribute__((target("avx2"))) void read_streams(const std::byte* data, size_t bytes, const ReadPattern& pattern) {
   const size_t stream_bytes = bytes / static_cast<size_t>(pattern.streams);
   __m256i sums[4] = {};
@@ -77,7 +76,7 @@ __attribute__((target("avx2"))) void read_streams(const std::byte* data, size_t 
       for (size_t line = 0; pattern.far && line < 256; line += 64)
         _mm_prefetch(reinterpret_cast<const char*>(p + kFar + line), _MM_HINT_T1);
       for (size_t line = 0; line < 256; line += 64)
-        _mm_prefetch(reinterpret_cast<const char*>(p + kAhead + line), _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(p + pattern.ahead + line), _MM_HINT_T0);
       for (size_t v = 0; v < 8; ++v)
         sums[v % 4] = _mm256_xor_si256(sums[v % 4], _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 32 * v)));
     }

@@ -25,9 +25,10 @@ struct Peaks {
   double bf16_gflop_s = 0;
 };
 
-// How memory is read: as streams side by side, and whether lines are fetched into the second cache too, further ahead.
+// How memory is read: as streams side by side, fetched so many bytes ahead, and into the second cache from further ahead too or not.
 struct ReadPattern {
   int64_t streams = 1;
+  size_t ahead = 0;
   bool far = false;
 };
 

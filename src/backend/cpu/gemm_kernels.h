@@ -15,17 +15,6 @@ constexpr int kUnitStep = 16;  // strips are cut at multiples of so many units
 constexpr int kUnitStep = 1;
 #endif
 
-// [units][columns] pairs to [2 * units][columns] f32.
-void widen(const uint32_t* w, int64_t units, float* out) {
-  for (int64_t unit = 0; unit < units; ++unit, w += kColumns, out += 2 * kColumns) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      store16(out + 16 * v, low_of_pairs(w + 16 * v));
-      store16(out + kColumns + 16 * v, high_of_pairs(w + 16 * v));
-    }
-  }
-}
-
 SHOAL_INLINE F32x16 activate(F32x16 gate, F32x16 up, bool clamped_swish, float limit) {
   if (!clamped_swish) return silu16(gate) * up;
   const F32x16 g = min16(set1(limit), gate);
@@ -86,18 +75,13 @@ void cut_strip(const PackedPanels& w, int64_t most, StepCursor& cursor, Strip& s
   }
 }
 
-// A strip of bf16 weights as f32, then in WidenedUnits.
-void run_widened(Strip strip, int64_t rows, float* widened) {
-  widen(strip.w, strip.units, widened);
-  strip.w = reinterpret_cast<const uint32_t*>(widened);
-  run_tiles<WidenedUnit>(strip, rows, kTileRows);
-}
+bool widens(const GemmBlock& block) { return kWidens && block.rows > kDirectRows; }
 
 void run_strip(const GemmProduct& p, const GemmBlock& block, const Strip& strip) {
   if (!p.w.bf16) {
-    run_tiles<FloatUnit>(strip, block.rows, kTileRows);
-  } else if (kWidens && block.rows > kDirectRows) {
-    run_widened(strip, block.rows, block.scratch + kGemmSlots * kSlotFloats);
+    run_tiles<FloatUnit>(strip, block.rows, kFloatRows);
+  } else if (widens(block)) {
+    run_tiles<WidenedUnit, WideningUnit>(strip, block.rows, kFloatRows);
   } else {
     run_tiles<Bf16Unit>(strip, block.rows, kPairs && block.rows > kTallRows ? kTileRows : kTallRows);
   }
@@ -119,6 +103,7 @@ SHOAL_INLINE Strip first_strip(const GemmProduct& p, const GemmBlock& block) {
   strip.row_offset = 0;
   strip.w = p.w.data + block.panel * p.w.panel_words;
   strip.sums = block.scratch;
+  strip.widened = block.scratch + kGemmSlots * kSlotFloats;
   strip.far = block.far;
   return strip;
 }
@@ -141,9 +126,10 @@ void multiply(const GemmProduct& p, const GemmBlock& block) {
   }
   Strip strip = first_strip(p, block);
   strip.rows = rows;
+  const int64_t most = !p.w.bf16 ? kUnitsF32 : widens(block) ? kUnitsWidened : kUnitsBf16;
   StepCursor cursor;
   while (cursor.step < p.w.step_count) {
-    cut_strip(p.w, p.w.bf16 ? kUnitsBf16 : kUnitsF32, cursor, strip);
+    cut_strip(p.w, most, cursor, strip);
     end_of_strip(p, block, cursor, strip);
     if (strip.last) fetch_out(p, block.panel, block.row, block.rows);
     run_strip(p, block, strip);
@@ -186,9 +172,9 @@ void add_scaled(const float* x, float weight, int64_t n, float* sum) {
 
 constexpr GemmKernels make_kernels() {
   return {.panel_columns = kColumns,
-          .row_tile = kTileRows,
+          .row_tile = kFloatRows,
           .row_block = kRowBlock,
-          .scratch_floats = kGemmSlots * kSlotFloats + (kWidens ? 2 * kUnitsBf16 * kColumns : 0),
+          .scratch_floats = kGemmSlots * kSlotFloats + (kWidens ? 2 * kUnitsWidened * kColumns : 0),
           .words_per_unit_bf16 = Bf16Unit::kRowWords,
           .unit_multiple_bf16 = 1,
           .flops_per_byte_bf16 = 8,

@@ -68,11 +68,14 @@ SHOAL_INLINE float reduce_max(F32x16 x) {
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
-SHOAL_INLINE F32x16 load16_bf16(const uint16_t* p) {
-  const __m256i loaded = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  const __m256i quarters = _mm256_permute4x64_epi64(loaded, 0xd8), zero = _mm256_setzero_si256();  // 0 2 | 1 3
-  return {floats_of(_mm256_unpacklo_epi16(zero, quarters)), floats_of(_mm256_unpackhi_epi16(zero, quarters))};
+// Eight bf16 in both halves; then one instruction moves each to the top of its lane.
+SHOAL_INLINE __m256 widen_bf16(const uint16_t* p) {
+  const __m256i twice = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  const __m256i to_top = _mm256_setr_epi8(-1, -1, 0, 1, -1, -1, 2, 3, -1, -1, 4, 5, -1, -1, 6, 7,  //
+                                          -1, -1, 8, 9, -1, -1, 10, 11, -1, -1, 12, 13, -1, -1, 14, 15);
+  return floats_of(_mm256_shuffle_epi8(twice, to_top));
 }
+SHOAL_INLINE F32x16 load16_bf16(const uint16_t* p) { return {widen_bf16(p), widen_bf16(p + 8)}; }
 SHOAL_INLINE __m256 round_bf16(__m256 x) {
   const __m256i bits = bits_of(x);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));

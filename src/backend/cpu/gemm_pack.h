@@ -44,8 +44,15 @@ struct Float32ToBf16Words {
   }
 };
 
-// Turns `height` rows by the up to 16 words of `left` elements. Almost every block is whole: with constants for both, the loops unroll
-// and the block stays in registers.
+// Turns `height` rows by the up to 16 words of `left` elements.
+// A whole block. With narrow vectors a quarter at a time, which is as much as stays in registers.
+template <class Words>
+SHOAL_INLINE void pack_whole(const PackRows& p, const char* from, uint32_t* target) {
+  for (int64_t i = 0; i < kBlock; ++i) __builtin_prefetch(from + (kBlock + i) * p.stride, 0, 2);
+  turn16([&](int i) { return Words::words(from + i * p.stride, kBlock * Words::kPerWord); },
+         reinterpret_cast<float*>(target), p.columns);
+}
+
 template <class Words>
 SHOAL_INLINE void pack_block(const PackRows& p, const char* from, int64_t height, int64_t left, uint32_t* target) {
   F32x16 block[kBlock];
@@ -71,7 +78,7 @@ void pack_rows(const PackRows& p) {
     int64_t left = p.k;
     if (height == kBlock) {
       for (; left >= kWhole; left -= kWhole, from += kWhole * Words::kBytes, target += kBlock * p.columns)
-        pack_block<Words>(p, from, kBlock, kWhole, target);
+        pack_whole<Words>(p, from, target);
     }
     for (; left > 0; left -= kWhole, from += kWhole * Words::kBytes, target += kBlock * p.columns)
       pack_block<Words>(p, from, height, left, target);

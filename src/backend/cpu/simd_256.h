@@ -123,6 +123,23 @@ SHOAL_INLINE void transpose8(__m256 (&rows)[8]) {
     rows[4 + c] = _mm256_permute2f128_ps(b[c], b[4 + c], 0x31);
   }
 }
+// Sixteen rows to columns: lane j of row(i) goes to target[j * stride + i].
+template <class Row>
+SHOAL_INLINE void turn16(const Row& row, float* target, int64_t stride) {
+#pragma GCC unroll 4
+  for (int quarter = 0; quarter < 4; ++quarter) {
+    const int first = quarter % 2 * 8, lane = quarter / 2 * 8;
+    __m256 block[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      const F32x16 x = row(first + i);
+      block[i] = lane == 0 ? x.lo : x.hi;
+    }
+    transpose8(block);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) _mm256_storeu_ps(target + (lane + i) * stride + first, block[i]);
+  }
+}
 // Rows to columns: lane j of rows[i] goes to lane i of rows[j].
 SHOAL_INLINE void transpose16(F32x16 (&rows)[16]) {
   __m256 quarter[2][2][8];  // rows / 8, lanes / 8

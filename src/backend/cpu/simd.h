@@ -53,6 +53,19 @@ SHOAL_INLINE F32x16 zero16() { return set1(0.0f); }
 SHOAL_INLINE F32x16& operator+=(F32x16& a, F32x16 b) { return a = a + b; }
 SHOAL_INLINE F32x16& operator*=(F32x16& a, F32x16 b) { return a = a * b; }
 
+#if !defined(SHOAL_ISA_AVX2)  // which has its own, by quarters
+// Sixteen rows to columns: lane j of row(i) goes to target[j * stride + i].
+template <class Row>
+SHOAL_INLINE void turn16(const Row& row, float* target, int64_t stride) {
+  F32x16 rows[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) rows[i] = row(i);
+  transpose16(rows);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) store16(target + i * stride, rows[i]);
+}
+#endif
+
 // Any n: load16(p, n) and store16(p, x, n) touch the first min(n, 16) lanes only; missing lanes read as 0.
 SHOAL_INLINE F32x16 load16(const float* p, int64_t n) {
   return n >= 16 ? load16(p) : load_tail(p, static_cast<int>(n));

@@ -120,16 +120,5 @@ SHOAL_INLINE void transpose16(F32x16 (&rows)[16]) {
   }
 }
 
-// Sixteen rows to columns: lane j of row(i) goes to target[j * stride + i].
-template <class Row>
-SHOAL_INLINE void turn16(const Row& row, float* target, int64_t stride) {
-  F32x16 rows[16];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) rows[i] = row(i);
-  transpose16(rows);
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) store16(target + i * stride, rows[i]);
-}
-
 }  // namespace
 }  // namespace shoal::SHOAL_ISA

@@ -147,6 +147,7 @@ void moe_exchange(benchmark::State& state) {
     const Tensor routed(DType::kI32, {tokens, kTopK}, slots);
     return [=] {
       arena->next = 0;
+      exchange->announce(routed);
       const Dispatched received = exchange->dispatch(rows, routed, weights);
       exchange->combine_sums(Arena::allocate(arena.get(), DType::kF32, {received.rows.rows(), kHidden}));
     };

@@ -127,6 +127,25 @@ MoeExchange make_exchange(Comm& comm, const Problem& p) {
           {.function = [](void*, DType dtype, const Shape& shape) { return make_tensor(dtype, shape); }}};
 }
 
+// What the rank gets that gets most.
+void check_announced(const Problem& p, const Announced& got) {
+  std::vector<MoeLoad> loads(static_cast<size_t>(p.sizes.ep));
+  for (int64_t token = 0; token < p.sizes.tokens; ++token) {
+    std::set<int64_t> columns;
+    for (int64_t k = 0; k < p.sizes.top_k; ++k) {
+      const int64_t column = p.slot(token, k) / p.slots_per_rank;
+      columns.insert(column);
+      ++loads[static_cast<size_t>(column)].picks;
+    }
+    for (const int64_t column : columns) ++loads[static_cast<size_t>(column)].rows;
+  }
+  EXPECT_EQ(got.most.rows, std::ranges::max(loads, {}, &MoeLoad::rows).rows);
+  EXPECT_EQ(got.most.picks, std::ranges::max(loads, {}, &MoeLoad::picks).picks);
+  bool divisible = false;
+  for (int rank = 0; rank < p.sizes.ranks(); ++rank) divisible |= p.first_token(rank + 1) - p.first_token(rank) > 1;
+  EXPECT_EQ(got.divisible, divisible);
+}
+
 // The rows that a rank must receive: (source rank order) every token with a slot in its column, once.
 void check_dispatched(const Problem& p, int rank, const Dispatched& got) {
   const int64_t column = rank % p.sizes.ep;
@@ -225,6 +244,7 @@ TEST_P(CommConformance, MoeDispatchesEachTokenOncePerRankAndAddsUp) {
         MoeExchange exchange = make_exchange(comm, p);
         const Home home = home_of(p, comm.rank());
         for (int call = 0; call < 2; ++call) {  // the object serves more than one
+          check_announced(p, exchange.announce(home.slots));
           const Dispatched got = exchange.dispatch(home.rows, home.slots, home.weights);
           check_dispatched(p, comm.rank(), got);
           const Tensor sums = exchange.combine_sums(compute_experts(p, comm.rank(), got, false));
@@ -248,6 +268,7 @@ std::vector<float> all_picks(const Problem& p, const RunAll& run) {
   run(p.sizes.ranks(), [&](Comm& comm) {
     MoeExchange exchange = make_exchange(comm, p);
     const Home home = home_of(p, comm.rank());
+    exchange.announce(home.slots);
     const Dispatched got = exchange.dispatch(home.rows, home.slots, home.weights);
     const Tensor picks = exchange.combine_picks(compute_experts(p, comm.rank(), got, true));
     ASSERT_TRUE(picks.shape() == (Shape{home.rows.rows(), p.sizes.top_k, p.sizes.hidden}));
@@ -293,6 +314,7 @@ TEST_P(CommConformance, MoeTokensWithoutPicksComeBackAsZero) {
     for (const bool any : {true, false}) {  // in the first call, token 1 alone has a pick: slot 1, on rank 1
       std::fill_n(raw<int32_t>(slots), 6, -1);
       if (any) raw_row<int32_t>(slots, 1)[1] = 1;
+      EXPECT_EQ(exchange.announce(slots).most.picks, any ? 2 : 0);
       const Dispatched got = exchange.dispatch(rows, slots, weights);
       ASSERT_EQ(got.rows.rows(), any && comm.rank() == 1 ? 2 : 0);
       const Tensor sums = exchange.combine_sums(got.rows);

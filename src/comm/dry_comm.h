@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // DryComm: a group of any size of which the other ranks are taken to do just what this one does, and nothing is moved: for finding out how
-// much memory a step takes (model/step_memory.h). Counts, and the integers that travel with rows, are those that this rank would get if every
-// other one sent to it what it sends to itself.
+// much memory a step takes (model/step_memory.h). Counts are those that this rank would get if every other one sent what it does.
 #pragma once
 
 #include <string>
@@ -23,7 +22,7 @@ class DryComm final : public Comm {
   void all_gather(const Tensor&, std::span<const int64_t>, const Tensor&) override {}
   void all_gather_columns(const Tensor&, std::span<const int64_t>, const Tensor&) override {}
   void reduce_scatter(const Tensor&, std::span<const int64_t>, const Tensor&) override {}
-  void all_to_all_rows(const RowExchange& exchange) override;
+  void all_to_all_rows(const RowExchange&) override {}
   void broadcast(const Tensor&, int) override {}
   // As a transport does, which holds what was sent until the next message.
   void send(const Tensor& tensor, int) override { sent_ = tensor; }
@@ -34,8 +33,6 @@ class DryComm final : public Comm {
   }
 
  private:
-  void repeat_own_rows(const RowExchange& exchange, const Tensor& in, const Tensor& out) const;
-
   const std::string name_;
   const int rank_, size_;
   Tensor sent_;

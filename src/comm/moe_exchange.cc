@@ -29,8 +29,8 @@ struct MoeExchange::State {
   int64_t ranks() const { return comm.size(); }
   int64_t column_of(int64_t rank) const { return rank % shape.ep; }
   void route(const Tensor& slots);
-  void exchange_counts();
-  void localise(const Tensor& slots);
+  Announced exchange_counts();
+  void localise(const Tensor& slots) const;
   std::vector<int64_t> by_rank(const std::vector<std::vector<Pick>>& column_items) const;
   Tensor return_rows(const Tensor& outputs, std::span<const int64_t> send, std::span<const int64_t> receive);
   template <typename Row>
@@ -78,28 +78,39 @@ std::vector<int64_t> MoeExchange::State::by_rank(const std::vector<std::vector<P
   return counts;
 }
 
-void MoeExchange::State::exchange_counts() {
-  std::vector<int64_t> mine;  // rows for each column
-  for (const auto& list : column_tokens) mine.push_back(static_cast<int64_t>(list.size()));
-  const auto all = comm.all_gather_counts(mine);
+// Each home says how many rows and picks it has for each column, and how many tokens.
+Announced MoeExchange::State::exchange_counts() {
+  std::vector<int64_t> mine;
+  for (const auto* items : {&column_tokens, &column_picks})
+    for (const auto& list : *items) mine.push_back(static_cast<int64_t>(list.size()));
+  mine.push_back(tokens);
+  Announced announced;
+  std::vector<MoeLoad> columns(static_cast<size_t>(shape.ep));
   received_rows.clear();
-  for (const auto& counts : all) received_rows.push_back(counts[static_cast<size_t>(ep_rank)]);
+  received_picks.clear();
+  for (const std::vector<int64_t>& counts : comm.all_gather_counts(mine)) {
+    for (size_t column = 0; column < columns.size(); ++column) {
+      columns[column].rows += counts[column];
+      columns[column].picks += counts[columns.size() + column];
+    }
+    received_rows.push_back(counts[static_cast<size_t>(ep_rank)]);
+    received_picks.push_back(counts[static_cast<size_t>(shape.ep + ep_rank)]);
+    announced.divisible |= counts.back() > 1;
+  }
+  for (const MoeLoad& load : columns)
+    announced.most = {std::max(announced.most.rows, load.rows), std::max(announced.most.picks, load.picks)};
+  return announced;
 }
 
-// Global slots of received rows become local ones in place; counts the picks of each source.
-void MoeExchange::State::localise(const Tensor& slots) {
+// Global slots of received rows become local ones in place.
+void MoeExchange::State::localise(const Tensor& slots) const {
   const int64_t first = ep_rank * shape.slots_per_rank;
-  received_picks.assign(received_rows.size(), 0);
-  int64_t row = 0;
-  for (size_t source = 0; source < received_rows.size(); ++source) {
-    for (const int64_t end = row + received_rows[source]; row < end; ++row) {
-      int32_t* slot = raw_row<int32_t>(slots, row);
-      for (int64_t k = 0; k < top_k; ++k) {
-        const int64_t local = slot[k] - first;
-        const bool here = slot[k] >= 0 && 0 <= local && local < shape.slots_per_rank;
-        slot[k] = here ? static_cast<int32_t>(local) : -1;
-        received_picks[source] += here;
-      }
+  for (int64_t row = 0; row < slots.rows(); ++row) {
+    int32_t* slot = raw_row<int32_t>(slots, row);
+    for (int64_t k = 0; k < top_k; ++k) {
+      const int64_t local = slot[k] - first;
+      const bool here = slot[k] >= 0 && 0 <= local && local < shape.slots_per_rank;
+      slot[k] = here ? static_cast<int32_t>(local) : -1;
     }
   }
 }
@@ -146,16 +157,25 @@ MoeExchange::MoeExchange(Comm& comm, const MoeExchangeShape& shape, Allocator al
 
 MoeExchange::~MoeExchange() = default;
 
-Dispatched MoeExchange::dispatch(const Tensor& rows, const Tensor& slots, const Tensor& weights) {
+Announced MoeExchange::announce(const Tensor& slots) {
   State& s = *state_;
-  CHECK(slots.dtype() == DType::kI32 && weights.dtype() == DType::kF32);
-  CHECK_EQ(slots.rows(), rows.rows());
-  CHECK(slots.shape() == weights.shape());
-  s.tokens = rows.rows();
+  CHECK(slots.dtype() == DType::kI32);
+  s.tokens = slots.rows();
   s.top_k = slots.row_elements();
   s.route(slots);
-  s.exchange_counts();
+  if (!s.allocate.dry) return s.exchange_counts();
+  s.received_rows.assign(static_cast<size_t>(s.ranks()), 0);
+  s.received_picks = s.received_rows;
+  s.received_rows.front() = s.allocate.dry->rows;
+  s.received_picks.front() = s.allocate.dry->picks;
+  return {.most = *s.allocate.dry};
+}
 
+Dispatched MoeExchange::dispatch(const Tensor& rows, const Tensor& slots, const Tensor& weights) {
+  State& s = *state_;
+  CHECK(weights.dtype() == DType::kF32);
+  CHECK(slots.rows() == s.tokens && rows.rows() == s.tokens);
+  CHECK(slots.shape() == weights.shape());
   std::vector<int32_t> indices;
   for (int64_t rank = 0; rank < s.ranks(); ++rank) {
     const auto& list = s.column_tokens[static_cast<size_t>(s.column_of(rank))];
@@ -173,7 +193,7 @@ Dispatched MoeExchange::dispatch(const Tensor& rows, const Tensor& slots, const 
        .send_rows = s.by_rank(s.column_tokens),
        .out = std::array{result.rows, result.slots, result.weights},
        .receive_rows = s.received_rows});
-  s.localise(result.slots);
+  if (!s.allocate.dry) s.localise(result.slots);
   return result;
 }
 

@@ -15,6 +15,7 @@
 #include <memory>
 
 #include "comm/comm.h"
+#include "parallel/moe_load.h"
 
 namespace shoal {
 
@@ -33,23 +34,31 @@ struct Dispatched {
   Tensor weights;  // f32 [received, top_k]
 };
 
-// One exchange per MoE call: dispatch once, then combine once; the object may be used for call after call. Memory comes from `allocate`
-// (a Backend's), and slots are read on the host.
+// What a call would bring; every rank learns the same.
+struct Announced {
+  MoeLoad most;            // the most of any rank
+  bool divisible = false;  // some home has more than one token
+};
+
+// One exchange per MoE call: announce and dispatch once, then combine once; the object may be used for call after call. Memory comes from
+// `allocate` (a Backend's), and slots are read on the host.
 class MoeExchange {
  public:
   using Allocate = Tensor (*)(void* context, DType dtype, const Shape& shape);
   struct Allocator {
     Allocate function = nullptr;
     void* context = nullptr;
-    bool dry = false;  // results are only wanted for their memory
+    const MoeLoad* dry =
+        nullptr;  // results are only wanted for their memory, when this rank receives so much; what is received is not set
     Tensor operator()(DType dtype, const Shape& shape) const { return function(context, dtype, shape); }
   };
 
   MoeExchange(Comm& comm, const MoeExchangeShape& shape, Allocator allocate);
   ~MoeExchange();
 
-  // rows [tokens, hidden] of this rank's home tokens; slots i32 [tokens, top_k] global, -1 for no pick; weights f32 [tokens, top_k].
-  // Two messages: a count for each rank, then rows, slots and weights together.
+  // slots i32 [tokens, top_k] of this rank's home tokens, global, -1 for no pick. One small message.
+  Announced announce(const Tensor& slots);
+  // Of what was announced last: rows [tokens, hidden]; weights f32 [tokens, top_k]. One message: rows, slots and weights together.
   Dispatched dispatch(const Tensor& rows, const Tensor& slots, const Tensor& weights);
   // Picks >= 0 of the last Dispatched.slots: the products to compute.
   int64_t received_picks() const;

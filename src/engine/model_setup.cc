@@ -51,13 +51,15 @@ MoeShape moe_shape(const ModelSpec& spec, const GridSizes& grid) {
   return shape;
 }
 
-ModelOptions model_options(const EngineConfig& config, const Types& types) {
+ModelOptions model_options(const ModelSetup& setup, const Types& types) {
+  const EngineConfig& config = setup.config;
   return {.compute = types.weights,
           .cache = config.kv_cache.dtype == "fp8" ? DType::kF8E4M3 : types.cache,
           .deterministic = config.deterministic,
           .max_seq_len = config.max_seq_len.value_or(0),
           .tokens_per_block = config.kv_cache.tokens_per_block,
           .moe_max_num_tokens = config.moe.max_num_tokens,
+          .most_tokens = longest_step(setup).rows,
           .pp_partition = config.pp_partition,
           .context = config.cp.schemes(),
           .placements = {},
@@ -105,7 +107,7 @@ ModelSetup set_up_model(const fs::path& model_dir, const EngineConfig& config, S
                                     purpose == SetupFor::kRunning ? "run" : "laid out"));
   setup.mesh = Mesh(grid);
   const Types types = types_of(config, setup.spec);
-  setup.options = model_options(config, types);
+  setup.options = model_options(setup, types);
   setup.config.isa = isa_of(config, types);
   if (const auto& balancer = config.moe.load_balancer) {
     const MoeShape shape = moe_shape(setup.spec, grid);

@@ -31,6 +31,8 @@ struct ModelOptions {
   int64_t max_seq_len = 0;       // 0: the model's
   int64_t tokens_per_block = 32;
   int64_t moe_max_num_tokens = 0;  // tokens, summed over ranks, per MoE call; 0: no bound
+  int64_t most_tokens =
+      0;  // of a step, per attention-DP group; 0: not known, and experts may be asked as unevenly as can be
   std::vector<int64_t> pp_partition;
   ContextSchemes context;  // with context parallelism
   // What the experts' slots hold at first, by layer; absent: every expert once, Placement::contiguous.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -32,6 +33,15 @@ int64_t picks_in(const Tensor& slots, Backend& backend) {
   return std::ranges::count_if(values, [](int32_t slot) { return slot >= 0; });
 }
 
+// Slots as a rank would have them that takes `picks` of these rows' picks, for their memory alone.
+Tensor dry_slots(const Shape& shape, int64_t picks, int32_t slot, Backend& backend) {
+  const int64_t rows = shape[0], top_k = shape[1];
+  std::vector<int32_t> slots(shape.elements(), -1);
+  for (int64_t row = 0; row < rows; ++row)
+    std::fill_n(slots.begin() + row * top_k, even_part(picks, row, rows).size(), slot);
+  return backend.from_host(slots, shape);
+}
+
 Routing slice_rows(const Routing& routing, Range rows) {
   return {routing.experts.slice_rows(rows.begin, rows.end), routing.weights.slice_rows(rows.begin, rows.end)};
 }
@@ -41,6 +51,16 @@ std::shared_ptr<const Placement> first_placement(int64_t layer, const BuildConte
   const auto given = build.options.placements.find(layer);
   return std::make_shared<const Placement>(given == build.options.placements.end() ? Placement::contiguous(experts, ep)
                                                                                    : given->second);
+}
+
+// Of a call, on any rank; without the longest step's length there is no bound.
+MoeLoad most_load(const MoeLayer& layer, int64_t slots_per_rank, const BuildContext& build) {
+  const int64_t longest = build.options.most_tokens, max_tokens = build.options.moe_max_num_tokens;
+  if (longest == 0) return {std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::max()};
+  const GridSizes& sizes = build.mesh.sizes();
+  int64_t tokens = longest * sizes.attention_data;
+  if (max_tokens != kNoLimit) tokens = std::min(tokens, std::max<int64_t>(max_tokens, build.mesh.stage_size()));
+  return moe_load_bound(tokens, layer.top_k, sizes.moe_expert, slots_per_rank);
 }
 
 // Rows [part) of `result` become `values`.
@@ -60,7 +80,8 @@ MoeBlock::MoeBlock(int64_t index, const std::string& prefix, const BuildContext&
       sizes_(build.mesh.sizes()),
       exchanges_(build.options.deterministic || build.mesh.sizes().attention_data > 1),
       experts_block_(prefix + layer_.block + ".experts"),
-      placement_(first_placement(index, build)) {
+      placement_(first_placement(index, build)),
+      most_(most_load(layer_, placement_->slots_per_rank(), build)) {
   WeightTable& weights = build.weights;
   const Dim hidden{"hidden", hidden_}, experts{"experts", layer_.experts};
   const std::string block = prefix + layer_.block, router = block + "." + layer_.router_name;
@@ -208,35 +229,26 @@ Tensor MoeBlock::local_experts(const Tensor& y, const Routing& routing, const St
                                LayerPicks& picks) const {
   Backend& backend = step.backend;
   const Tensor slots = slots_->local(routing.experts, backend);
-  picks.computed += picks_in(slots, backend);
-  const int64_t parts = calls(std::array{y.rows()});
-  picks.most_rows = std::max(picks.most_rows, (y.rows() + parts - 1) / parts);
-  if (parts == 1) return backend.experts_sum({y, slots, routing.weights}, experts_);
-  const Tensor result = backend.empty(DType::kF32, {y.rows(), hidden_});
-  for (int64_t i = 0; i < parts; ++i) {
-    const Range part = even_part(y.rows(), i, parts);
+  return in_calls({0, y.rows()}, calls(std::array{y.rows()}), step, [&](Range part) -> std::optional<Tensor> {
     const auto rows = [&](const Tensor& whole) { return whole.slice_rows(part.begin, part.end); };
-    put_rows(result, part, backend.experts_sum({rows(y), rows(slots), rows(routing.weights)}, experts_), backend);
-  }
-  return result;
+    Tensor own = rows(slots);
+    if (step.dry) own = dry_slots(own.shape(), std::min(most_.picks, own.elements()), some_slot(), backend);
+    const int64_t computed = picks_in(own, backend);
+    if (computed > most_.picks && part.size() > 1) return std::nullopt;
+    picks.computed += computed;
+    picks.most_rows = std::max(picks.most_rows, part.size());
+    return backend.experts_sum({rows(y), own, rows(routing.weights)}, experts_);
+  });
 }
 
 Tensor MoeBlock::exchanged(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const {
   Backend& backend = step.backend;
   const int64_t tokens = y.rows(), sharers = step.attn.size();
   const Range home = even_part(tokens, step.attn.rank(), sharers);
-  const Tensor rows = y.slice_rows(home.begin, home.end);
-  const Routing home_routing = slice_rows(routing, home);
-  // More tokens than one call may carry go in several; every rank makes as many calls, however few tokens it has.
-  const int64_t parts = calls(home_tokens(step));
-  const Tensor result = backend.empty(DType::kF32, {home.size(), hidden_});
-  for (int64_t i = 0; i < parts; ++i) {
-    const Range part = even_part(home.size(), i, parts);
-    const Tensor sum =
-        exchange_call(rows.slice_rows(part.begin, part.end), slice_rows(home_routing, part), step, picks);
-    if (parts == 1 && sharers == 1) return sum;
-    put_rows(result, part, sum, backend);
-  }
+  // Every rank makes as many calls, however few tokens it has.
+  const Tensor result = in_calls(home, calls(home_tokens(step)), step, [&](Range part) {
+    return exchange_call(y.slice_rows(part.begin, part.end), slice_rows(routing, part), step, picks);
+  });
   if (sharers == 1) return result;
   const Tensor whole = backend.empty(DType::kF32, {tokens, hidden_});
   std::vector<int64_t> counts;
@@ -245,13 +257,18 @@ Tensor MoeBlock::exchanged(const Tensor& y, const Routing& routing, const StepCo
   return whole;
 }
 
-Tensor MoeBlock::exchange_call(const Tensor& y, const Routing& routing, const StepContext& step,
-                               LayerPicks& picks) const {
+// Nothing, on every rank alike, where a rank would get more than memory is planned for and there is something to divide.
+std::optional<Tensor> MoeBlock::exchange_call(const Tensor& y, const Routing& routing, const StepContext& step,
+                                              LayerPicks& picks) const {
   Backend& backend = step.backend;
+  const MoeLoad dry_load = some_slot() < 0 ? MoeLoad{} : most_;
   MoeExchange exchange(step.moe.comm(), {sizes_.moe_expert, sizes_.moe_tensor, placement_->slots_per_rank()},
-                       {&allocate, &backend, step.dry});
-  const Dispatched work =
-      exchange.dispatch(y, slots_->global(routing.experts, step.moe.comm(), backend), routing.weights);
+                       {&allocate, &backend, step.dry ? &dry_load : nullptr});
+  const Tensor slots = slots_->global(routing.experts, step.moe.comm(), backend);
+  const Announced announced = exchange.announce(slots);
+  if (!announced.most.within(most_) && announced.divisible) return std::nullopt;
+  Dispatched work = exchange.dispatch(y, slots, routing.weights);
+  if (step.dry) work.slots = dry_slots(work.slots.shape(), dry_load.picks, some_slot(), backend);
   picks.computed += exchange.received_picks();
   picks.most_rows = std::max(picks.most_rows, work.rows.rows());
   Tensor sum;
@@ -266,6 +283,43 @@ Tensor MoeBlock::exchange_call(const Tensor& y, const Routing& routing, const St
   }
   if (down_bias_) backend.add_weighted_rows(sum, routing.experts, routing.weights, *down_bias_);
   return sum;
+}
+
+// `call(part)` for one part of the rows after the other, `parts` of them or more: it gives the part's rows, or nothing where both halves must
+// be called instead.
+template <typename Call>
+Tensor MoeBlock::in_calls(Range rows, int64_t parts, const StepContext& step, const Call& call) const {
+  std::vector<Range> left;  // the last one comes first
+  const auto divide = [&left](Range whole, int64_t into) {
+    for (int64_t i = into; i-- > 0;) {
+      const Range part = even_part(whole.size(), i, into);
+      left.push_back({whole.begin + part.begin, whole.begin + part.end});
+    }
+  };
+  divide(rows, parts);
+  Tensor result;  // of several parts; planned for wherever there may be some
+  const bool planned = step.dry && sizes_.moe_expert > 1;
+  while (!left.empty()) {
+    const Range part = left.back();
+    left.pop_back();
+    if (!result.defined() && (!left.empty() || planned))
+      result = step.backend.empty(DType::kF32, {rows.size(), hidden_});
+    const std::optional<Tensor> called = call(part);
+    if (!called) {
+      divide(part, 2);
+    } else if (!result.defined()) {
+      return *called;
+    } else {
+      put_rows(result, {part.begin - rows.begin, part.end - rows.begin}, *called, step.backend);
+    }
+  }
+  return result;
+}
+
+// Any that is not empty.
+int32_t MoeBlock::some_slot() const {
+  const auto slot = std::ranges::find_if(experts_.down, [](const Matrix& down) { return down.defined(); });
+  return slot == experts_.down.end() ? -1 : static_cast<int32_t>(slot - experts_.down.begin());
 }
 
 // As few calls as keep each within max_tokens_, summed over the homes; a call cannot carry less than one token of each.

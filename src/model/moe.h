@@ -8,6 +8,7 @@
 //   (`deterministic`): dispatch
 //               sends a token once to each rank it needs, combine brings the results home. The ranks that share a
 //               sequence's heads are each home to a part of its tokens and gather the rows afterwards.
+// Either way what a call brings to a rank is bounded (parallel/moe_load.h): where a router piles more on one, the tokens go in several calls.
 #pragma once
 
 #include <optional>
@@ -19,6 +20,7 @@
 #include "model/slot_table.h"
 #include "model/spec.h"
 #include "model/step_context.h"
+#include "parallel/moe_load.h"
 
 namespace shoal {
 
@@ -68,7 +70,11 @@ class MoeBlock {
   Tensor reduced(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const;
   Tensor local_experts(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const;
   Tensor exchanged(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const;
-  Tensor exchange_call(const Tensor& y, const Routing& routing, const StepContext& step, LayerPicks& picks) const;
+  std::optional<Tensor> exchange_call(const Tensor& y, const Routing& routing, const StepContext& step,
+                                      LayerPicks& picks) const;
+  template <typename Call>
+  Tensor in_calls(Range rows, int64_t parts, const StepContext& step, const Call& call) const;
+  int32_t some_slot() const;
   void count(const Routing& routing, const StepContext& step, LayerPicks& picks) const;
   int64_t calls(std::span<const int64_t> home_tokens) const;
 
@@ -80,6 +86,7 @@ class MoeBlock {
   bool exchanges_;
   std::string experts_block_;  // tensor names of the routed experts begin so
   std::shared_ptr<const Placement> placement_;
+  MoeLoad most_;                             // of a call, for any rank: what steps' memory is planned for
   ColumnLinear router_;                      // [experts, hidden], f32
   const Tensor* correction_bias_ = nullptr;  // [experts]
   const Tensor* down_bias_ = nullptr;        // [experts, hidden], whole on every rank: the token's home adds it

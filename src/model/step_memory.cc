@@ -5,6 +5,7 @@
 #include <array>
 #include <numeric>
 
+#include "base/error.h"
 #include "comm/dry_comm.h"
 #include "comm/thread/group_state.h"
 
@@ -69,6 +70,7 @@ StepPlan longest_step(const StepSize& size, const MemoryQuestion& question) {
 }  // namespace
 
 RankMemory rank_memory(const MemoryQuestion& question, int rank) {
+  CHECK_EQ(question.options.most_tokens, question.step.rows);
   const auto meter = std::make_shared<MemoryMeter>();
   BackendOptions options = question.backend;
   options.device = "cpu";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How much memory a step takes on a rank beside weights and KV cache, found by running the model's own code over a dry backend: what takes
-// memory in a real step takes it here, and nothing is computed or touched. Of routed experts: with tokens spread evenly over them.
+// memory in a real step takes it here, and nothing is computed or touched. Of routed experts: as much as one call may bring to a rank
+// (parallel/moe_load.h), so that no router takes more.
 #pragma once
 
 #include "backend/factory.h"
@@ -27,7 +28,7 @@ struct MemoryQuestion {
   const Mesh& mesh;
   const ModelOptions& options;
   BackendOptions backend;
-  StepSize step;
+  StepSize step;  // `rows` are options.most_tokens
 };
 RankMemory rank_memory(const MemoryQuestion& question, int rank);
 

@@ -107,6 +107,7 @@ struct Trouble {
   std::atomic<bool> copies_fail = false;
   std::atomic<int64_t> failing_step = -1;
   std::atomic<int64_t> most_rows = 0;
+  std::atomic<int64_t> most_rows_of_first = 0;  // of rank 0
 };
 
 class TroubledStage : public StageModel {
@@ -122,8 +123,7 @@ class TroubledStage : public StageModel {
     if (rank_ == 0 && trouble_.copies_fail && plan.experts) fail_copies(*plan.experts);
     if (rank_ == 1 && plan.step == trouble_.failing_step) throw std::runtime_error("a planned failure");
     Tensor result = inner_->forward(plan, hidden);
-    for (const auto& [layer, picks] : inner_->expert_picks())
-      if (picks.most_rows > trouble_.most_rows) trouble_.most_rows = picks.most_rows;
+    for (const auto& [layer, picks] : inner_->expert_picks()) note(picks.most_rows);
     return result;
   }
   Tensor logits(const StepPlan& plan, const Tensor& hidden) override { return inner_->logits(plan, hidden); }
@@ -136,6 +136,11 @@ class TroubledStage : public StageModel {
   void place_experts(std::span<const LayerFlip> flips) override { inner_->place_experts(flips); }
 
  private:
+  void note(int64_t rows) {
+    if (rows > trouble_.most_rows) trouble_.most_rows = rows;
+    if (rank_ == 0) trouble_.most_rows_of_first = std::max<int64_t>(trouble_.most_rows_of_first, rows);
+  }
+
   // One in eight, and with it its layer's others, as when a piece of it throws; the rest go on, or have ended.
   void fail_copies(const ExpertStep& step) {
     for (const auto& copy : step.copies)
@@ -214,16 +219,22 @@ TEST(BalancerFaults, ShutdownAndCancellationInTheMiddleOfMoves) {
   }
 }
 
-// All experts on one rank, so that every token needs it: what enters a call is bounded all the same, and nothing else changes.
-TEST(MoeMemory, IsBoundedWhateverTheTokensPick) {
-  EngineConfig config = tiny_config({"adp4_ep4", 4, 1, 1, 1, 4, 4});
-  auto& balancer = config.moe.load_balancer.emplace();
-  balancer.num_slots = 128;
+// All experts on one rank, so that every token needs it.
+LoadBalancerConfig crowded() {
+  LoadBalancerConfig config;
+  config.num_slots = 128;
   for (int64_t layer = 1; layer < 8; ++layer) {
-    std::vector<int32_t>& slots = balancer.initial_global_assignments[layer];
+    std::vector<int32_t>& slots = config.initial_global_assignments[layer];
     for (int32_t expert = 0; expert < 32; ++expert) slots.push_back(expert);
     slots.resize(128, -1);
   }
+  return config;
+}
+
+// What enters a call is bounded all the same, and nothing else changes.
+TEST(MoeMemory, IsBoundedWhateverTheTokensPick) {
+  EngineConfig config = tiny_config({"adp4_ep4", 4, 1, 1, 1, 4, 4});
+  config.moe.load_balancer = crowded();
   const auto prompts = domain(100, 3);
   std::map<int64_t, std::vector<std::vector<float>>> logits;
   std::map<int64_t, int64_t> most_rows, planned;
@@ -237,7 +248,8 @@ TEST(MoeMemory, IsBoundedWhateverTheTokensPick) {
     planned[bound] = engine.info().plans.front().activation_bytes;
     EXPECT_EQ(logits[bound], logits[0]) << bound;
   }
-  EXPECT_EQ(most_rows[0], 4 * 48);  // a prompt of each group
+  EXPECT_EQ(logits[0], Engine(kTiny, tiny_config({"one"})).score(prompts));
+  EXPECT_EQ(most_rows[0], 48);  // of 4 prompts' 192, with 768 picks: divided in quarters, since 336 are planned for
   EXPECT_LE(most_rows[96], 96);
   EXPECT_LE(most_rows[10], 10);
   EXPECT_EQ(most_rows[1], 4);  // one token of each home at least
@@ -245,21 +257,28 @@ TEST(MoeMemory, IsBoundedWhateverTheTokensPick) {
   EXPECT_GE(planned[96], planned[10]);  // something else may take the most
 }
 
-// Without attention data parallel all ranks have the same tokens; calls are cut just so.
+// Without attention data parallel all ranks have the same tokens; calls are cut just so, by each rank for itself.
 TEST(MoeMemory, IsBoundedWhereRanksShareTheirTokens) {
   EngineConfig config = tiny_config({"ep4", 4, 1, 1, 1, 4});
   config.deterministic = false;
   const auto prompts = domain(100, 3);
-  std::vector<std::vector<float>> unbounded;
-  for (const int64_t bound : {0, 20}) {
-    config.moe.max_num_tokens = bound;
-    Trouble trouble;
-    const TroubledModels models(kTiny, config, trouble);
-    Engine engine(kTiny, config, models.hooks);
-    const auto logits = engine.score(prompts);
-    if (bound == 0) unbounded = logits;
-    EXPECT_EQ(logits, unbounded);
-    EXPECT_EQ(trouble.most_rows <= 20, bound == 20);
+  for (const bool crowd : {false, true}) {
+    if (crowd) config.moe.load_balancer = crowded();
+    std::vector<std::vector<float>> unbounded;
+    for (const int64_t bound : {0, 20}) {
+      config.moe.max_num_tokens = bound;
+      Trouble trouble;
+      const TroubledModels models(kTiny, config, trouble);
+      Engine engine(kTiny, config, models.hooks);
+      const auto logits = engine.score(prompts);
+      if (bound == 0) unbounded = logits;
+      EXPECT_EQ(logits, unbounded);
+      // Without a bound a prompt; or half of it where its 192 picks are all rank 0's, of which 96 are planned for. Ranks without experts
+      // halve nothing.
+      const int64_t most = crowd ? 24 : 48;
+      EXPECT_LE(trouble.most_rows, bound == 0 ? 48 : bound);
+      EXPECT_EQ(trouble.most_rows_of_first, bound == 0 ? most : 16);
+    }
   }
 }
 

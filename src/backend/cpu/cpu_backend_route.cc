@@ -99,11 +99,12 @@ class TokenRouter {
   std::vector<int32_t> best_;
 };
 
+// A token's picks as far apart as can be, so that they lie on as many ranks.
 void spread_evenly(const Tensor& picks, int64_t experts) {
-  int64_t next = 0;
+  const int64_t apart = experts / picks.row_elements();
   for (int64_t row = 0; row < picks.rows(); ++row) {
     int32_t* begin = raw_row<int32_t>(picks, row);
-    for (int64_t k = 0; k < picks.row_elements(); ++k) begin[k] = static_cast<int32_t>(next++ % experts);
+    for (int64_t k = 0; k < picks.row_elements(); ++k) begin[k] = static_cast<int32_t>((row + k * apart) % experts);
     std::sort(begin, begin + picks.row_elements());
   }
 }

@@ -7,6 +7,8 @@
 #include <mutex>
 #include <thread>
 
+#include "base/mmap.h"
+
 namespace shoal {
 
 namespace {
@@ -53,6 +55,9 @@ void WeightTable::Job::run(const Checkpoint& checkpoint, Backend& backend, std::
     values.resize(count * columns.size());
     checkpoint.read(*source, row, count, columns, values);
     rows = HostRows::of(values, columns.size());
+  } else if (rows->stride == columns.size() * static_cast<int64_t>(dtype_bytes(rows->dtype))) {
+    map_pages({rows->data, static_cast<size_t>(
+                               count * rows->stride)});  // of whole rows: what lies between slices may never be needed
   }
   if (matrix) {
     backend.fill_rows_from(matrix->matrix, target_row, count, *rows);

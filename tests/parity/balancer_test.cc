@@ -273,11 +273,10 @@ TEST(MoeMemory, IsBoundedWhereRanksShareTheirTokens) {
       const auto logits = engine.score(prompts);
       if (bound == 0) unbounded = logits;
       EXPECT_EQ(logits, unbounded);
-      // Without a bound a prompt; or half of it where its 192 picks are all rank 0's, of which 96 are planned for. Ranks without experts
-      // halve nothing.
-      const int64_t most = crowd ? 24 : 48;
-      EXPECT_LE(trouble.most_rows, bound == 0 ? 48 : bound);
-      EXPECT_EQ(trouble.most_rows_of_first, bound == 0 ? most : 16);
+      // A prompt, or a third of it; or half of that where its picks are all rank 0's. Ranks without experts halve nothing.
+      const int64_t most = bound == 0 ? 48 : 16;
+      EXPECT_EQ(trouble.most_rows, most);
+      EXPECT_EQ(trouble.most_rows_of_first, crowd ? most / 2 : most);
     }
   }
 }

@@ -138,7 +138,7 @@ StepSize longest_step(const ModelSetup& setup) {
   const EngineConfig& config = setup.config;
   const int64_t length = config.max_seq_len.value_or(setup.spec.max_positions);
   const int64_t sequences = std::min(config.max_batch_size, config.max_num_tokens);
-  const int64_t rows = std::min(config.max_num_tokens, sequences - 1 + length);
+  const int64_t rows = std::min(config.max_num_tokens, sequences * length);
   return {.rows = rows,
           .sequences = sequences,
           .context = length,

@@ -59,9 +59,14 @@ void add_sequence(Batch& batch, int64_t rows, int64_t context, int64_t prompt_ro
 StepPlan longest_step(const StepSize& size, const MemoryQuestion& question) {
   Batch batch;
   batch.kv.resize(kv_pools(question.spec).size());
-  const int64_t prompt_rows = size.rows - size.sequences + 1, block = question.options.tokens_per_block;
-  add_sequence(batch, prompt_rows, std::max(size.context, prompt_rows), prompt_rows, block);
-  for (int64_t i = 1; i < size.sequences; ++i) add_sequence(batch, 1, 2, 0, block);
+  int64_t left = size.rows;
+  for (int64_t i = 0; i < size.sequences;
+       ++i) {  // the first prompts take all that they can, every other sequence a row
+    const int64_t rows = std::min(left - (size.sequences - i - 1), size.context);
+    const int64_t context = i == 0 ? size.context : std::max<int64_t>(rows, 2);
+    add_sequence(batch, rows, context, i == 0 || rows > 1 ? rows : 0, question.options.tokens_per_block);
+    left -= rows;
+  }
   batch.logit_rows.resize(size.logit_rows);
   std::iota(batch.logit_rows.begin(), batch.logit_rows.end(), static_cast<int32_t>(size.rows - size.logit_rows));
   return {.step = 0, .groups = std::vector<Batch>(question.mesh.sizes().attention_data, batch), .experts = nullptr};

@@ -9,11 +9,11 @@
 
 namespace shoal {
 
-// The longest step of an attention-DP group: one prompt's last rows, and beside them sequences that generate.
+// The longest step of an attention-DP group: one prompt's last rows, other prompts if those are not enough, and sequences that generate.
 struct StepSize {
-  int64_t rows = 0;
+  int64_t rows = 0;        // at most `sequences` times `context`
   int64_t sequences = 0;   // at most `rows`
-  int64_t context = 0;     // positions of the prompt so far
+  int64_t context = 0;     // of the longest sequence
   int64_t logit_rows = 0;  // at most `rows`
 };
 

@@ -60,8 +60,8 @@ StepPlan longest_step(const StepSize& size, const MemoryQuestion& question) {
   Batch batch;
   batch.kv.resize(kv_pools(question.spec).size());
   int64_t left = size.rows;
-  for (int64_t i = 0; i < size.sequences;
-       ++i) {  // the first prompts take all that they can, every other sequence a row
+  // The first prompts take all that they can, every other sequence a row.
+  for (int64_t i = 0; i < size.sequences; ++i) {
     const int64_t rows = std::min(left - (size.sequences - i - 1), size.context);
     const int64_t context = i == 0 ? size.context : std::max<int64_t>(rows, 2);
     add_sequence(batch, rows, context, i == 0 || rows > 1 ? rows : 0, question.options.tokens_per_block);
@@ -92,7 +92,7 @@ RankMemory rank_memory(const MemoryQuestion& question, int rank) {
   const StepPlan plan = longest_step(question.step, question);
   const int64_t before = meter->now();
   meter->forget_peak();
-  for (int i = 0; i < 2; ++i) {  // what the first one sent may still be held during the second
+  for (int i = 0; i < 3; ++i) {  // what was sent may still be held during the next two
     Tensor hidden;
     if (!model.first_stage()) hidden = backend->empty(DType::kF32, {question.step.rows, question.spec.hidden});
     hidden = model.forward(plan, hidden);

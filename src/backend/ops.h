@@ -59,6 +59,8 @@ class Backend {
   // --- memory
   virtual Tensor empty(DType dtype, const Shape& shape) = 0;  // uninitialised; reused when released
   virtual Tensor zeros(DType dtype, const Shape& shape) = 0;
+  // For what is kept, such as a KV cache: memory comes as parts are first touched, and no more than its bytes.
+  virtual Tensor kept_zeros(DType dtype, const Shape& shape) { return zeros(dtype, shape); }
   virtual Tensor from_host(std::span<const float> values, const Shape& shape) = 0;    // f32
   virtual Tensor from_host(std::span<const int32_t> values, const Shape& shape) = 0;  // i32
   // values [count, row elements], f32 or the tensor's own dtype -> rows [row, row + count) of an f32 or bf16 tensor. Thread-safe for

@@ -122,8 +122,8 @@ void RankModel::allocate_kv(std::span<const int64_t> pages) {
   for (const DecoderBlock& layer : impl_->decoder.blocks()) {
     const Attention::KvShape shape = layer.attention().kv_shape();
     const int64_t count = pages[shape.pool];
-    KvLayer kv{impl_->backend.zeros(dtype, {count, shape.kv_heads, block, shape.k_dim}), Tensor()};
-    if (shape.v_dim > 0) kv.v = impl_->backend.zeros(dtype, {count, shape.kv_heads, block, shape.v_dim});
+    KvLayer kv{impl_->backend.kept_zeros(dtype, {count, shape.kv_heads, block, shape.k_dim}), Tensor()};
+    if (shape.v_dim > 0) kv.v = impl_->backend.kept_zeros(dtype, {count, shape.kv_heads, block, shape.v_dim});
     impl_->kv.push_back(kv);
   }
 }

@@ -57,7 +57,7 @@ class Memory : public ::testing::TestWithParam<MemoryCase> {
     config.max_num_tokens = kRows;
     config.max_batch_size = kSequences;
     config.max_seq_len = kLength;
-    config.kv_cache.max_tokens = 4 * kLength;
+    config.kv_cache.max_tokens = 4 * kLength + 100;  // no round number
     return config;
   }
 

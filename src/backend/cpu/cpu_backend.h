@@ -29,6 +29,7 @@ class CpuBackend final : public Backend {
 
   Tensor empty(DType dtype, const Shape& shape) override;
   Tensor zeros(DType dtype, const Shape& shape) override;
+  Tensor kept_zeros(DType dtype, const Shape& shape) override;
   Tensor from_host(std::span<const float> values, const Shape& shape) override;
   Tensor from_host(std::span<const int32_t> values, const Shape& shape) override;
   void write_rows_from(const Tensor& tensor, int64_t row, int64_t count, const HostRows& values) override;

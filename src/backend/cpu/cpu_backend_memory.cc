@@ -11,8 +11,6 @@
 namespace shoal {
 namespace {
 
-constexpr size_t kLazyZerosBytes = size_t{32} << 20;  // above what the arena lets tensors share
-
 std::shared_ptr<MemoryMeter> meter_of(const BackendOptions& options) {
   return options.memory ? options.memory : std::make_shared<MemoryMeter>();
 }
@@ -35,14 +33,15 @@ Tensor CpuBackend::empty(DType dtype, const Shape& shape) {
   return {dtype, shape, allocator_->allocate(bytes)};
 }
 
-// A large tensor (the KV cache) gets memory from the kernel as its parts are first touched, not now.
 Tensor CpuBackend::zeros(DType dtype, const Shape& shape) {
-  const size_t bytes = static_cast<size_t>(shape.elements()) * dtype_bytes(dtype);
-  if (bytes >= kLazyZerosBytes) return {dtype, shape, arena_.allocate(bytes)};
   const Tensor tensor = empty(dtype, shape);
   if (pool_.dry()) return tensor;
   std::memset(RawAccess::bytes(tensor), 0, static_cast<size_t>(tensor.bytes()));
   return tensor;
+}
+
+Tensor CpuBackend::kept_zeros(DType dtype, const Shape& shape) {
+  return {dtype, shape, arena_.allocate(static_cast<size_t>(shape.elements()) * dtype_bytes(dtype))};
 }
 
 Tensor CpuBackend::from_host(std::span<const float> values, const Shape& shape) {

@@ -138,12 +138,12 @@ int64_t most_score_rows(const ModelSetup& setup) {
 StepSize longest_step(const ModelSetup& setup) {
   const EngineConfig& config = setup.config;
   const int64_t length = config.max_seq_len.value_or(setup.spec.max_positions);
-  const int64_t sequences = std::min(config.max_batch_size, config.max_num_tokens);
-  int64_t rows = std::min(config.max_num_tokens, sequences * length);
+  int64_t rows = std::min(config.max_num_tokens, config.max_batch_size * length);
   if (const auto cached = config.kv_cache.max_tokens) {  // a row has a place in the cache
     const int64_t pages = config.kv_cache.tokens_per_block * config.context_parallel_size;
     rows = std::min(rows, ceil_div(*cached, pages) * pages);
   }
+  const int64_t sequences = std::min(config.max_batch_size, rows);
   return {.rows = rows,
           .sequences = sequences,
           .context = length,

@@ -56,8 +56,8 @@ void WeightTable::Job::run(const Checkpoint& checkpoint, Backend& backend, std::
     checkpoint.read(*source, row, count, columns, values);
     rows = HostRows::of(values, columns.size());
   } else if (rows->stride == columns.size() * static_cast<int64_t>(dtype_bytes(rows->dtype))) {
-    map_pages({rows->data, static_cast<size_t>(
-                               count * rows->stride)});  // of whole rows: what lies between slices may never be needed
+    // Of whole rows only: what lies between slices may never be needed.
+    map_pages({rows->data, static_cast<size_t>(count * rows->stride)});
   }
   if (matrix) {
     backend.fill_rows_from(matrix->matrix, target_row, count, *rows);

@@ -53,9 +53,12 @@ class Comm {
         {.in = {&in, 1}, .indices = {}, .send_rows = send_rows, .out = {&out, 1}, .receive_rows = receive_rows});
   }
   virtual void broadcast(const Tensor& tensor, int root) = 0;
-  // The sender must not write the tensor afterwards. Does not wait for the receiver (bounded by the number of messages under way).
-  virtual void send(const Tensor& tensor, int peer) = 0;
-  virtual void receive(const Tensor& tensor, int peer) = 0;
+  // One message, kMaxTensorsPerMessage tensors at most. The sender must not write them afterwards, and holds them until it next sends to
+  // the same peer. One message is under way at a time: the sender waits until the peer has received the one before.
+  virtual void send(std::span<const Tensor> tensors, int peer) = 0;
+  virtual void receive(std::span<const Tensor> tensors, int peer) = 0;
+  void send(const Tensor& tensor, int peer) { send({&tensor, 1}, peer); }
+  void receive(const Tensor& tensor, int peer) { receive({&tensor, 1}, peer); }
   virtual void barrier() = 0;
   // Host integers of every rank, the same number from each: result[i] are rank i's.
   virtual std::vector<std::vector<int64_t>> all_gather_counts(std::span<const int64_t> counts) = 0;

@@ -117,7 +117,7 @@ TEST_P(CommConformance, MessagesEndWithTheWorld) {
       const Tensor in = make_tensor(DType::kF32, {1, 10});
       fill(out, [](int64_t, int64_t) { return 1.0f; });
       for (int i = 0; i < 100; ++i) {
-        if (peer.rank() == 0) all->send(out, 2);  // until the mailbox is full
+        if (peer.rank() == 0) all->send(out, 2);  // until it has to wait
         if (peer.rank() == 1) all->receive(in, 2);
         if (peer.rank() == 2) i % 2 ? all->receive(in, 0) : all->send(out, 1);
       }
@@ -137,6 +137,16 @@ TEST_P(CommConformance, AMessageOfAnotherSizeIsRefused) {
   });
   EXPECT_THAT(errors[1], AllOf(HasSubstr("rank 1: receive #1"),
                                HasSubstr("expects 3 x 32 bytes of float32, the peer sent 2 x 32")));
+}
+
+TEST_P(CommConformance, AMessageOfMoreTensorsIsRefused) {
+  const auto errors = spawn(2, kPatient, [&](Peer& peer) {
+    const auto all = peer.all();
+    const std::array tensors = {make_tensor(DType::kF32, {2, 8}), make_tensor(DType::kF32, {2, 8})};
+    if (peer.rank() == 0) return all->send(tensors, 1);
+    all->receive(tensors[0], 0);
+  });
+  EXPECT_THAT(errors[1], AllOf(HasSubstr("rank 1: receive #1"), HasSubstr("expects 1 tensors, the peer sent 2")));
 }
 
 std::string both_names(const std::vector<std::string>& errors) {

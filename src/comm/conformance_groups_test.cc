@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Messages between two ranks, several groups at once, and long runs.
 #include <array>
+#include <atomic>
 
 #include "comm/conformance.h"
 
@@ -22,7 +23,7 @@ TEST_P(CommConformance, MessagesArriveInOrder) {
   });
 }
 
-// More messages than a mailbox holds: the sender waits for a slow receiver, and nothing is lost.
+// The sender waits for a slow receiver, and nothing is lost.
 TEST_P(CommConformance, ASenderMayRunAheadOfItsReceiver) {
   run_all(2, [](Comm& comm) {
     constexpr int kMessages = 60;
@@ -35,6 +36,40 @@ TEST_P(CommConformance, ASenderMayRunAheadOfItsReceiver) {
         if (i % 20 == 0) std::this_thread::sleep_for(milliseconds(5));
         comm.receive(tensor, 0);
         EXPECT_TRUE(row_is(tensor, 0, 0, i, 0, 256)) << i;
+      }
+    }
+  });
+}
+
+TEST_P(CommConformance, TensorsOfOneMessage) {
+  run_all(2, [](Comm& comm) {
+    for (int i = 0; i < 10; ++i) {
+      const std::array tensors = {make_tensor(DType::kF32, {1, 64}), make_tensor(DType::kBF16, {3, 20000})};
+      if (comm.rank() == 0) {
+        for (const Tensor& tensor : tensors) fill_bytes(tensor, i);
+        comm.send(tensors, 1);
+      } else {
+        comm.receive(tensors, 0);
+        EXPECT_TRUE(row_is(tensors[0], 0, 0, i, 0, 256)) << i;
+        EXPECT_TRUE(row_is(tensors[1], 2, 0, i, 2, 40000)) << i;
+      }
+    }
+  });
+}
+
+// So that what a rank holds for others is bounded.
+TEST_P(CommConformance, OneMessageIsUnderWay) {
+  std::atomic<int> sent = 0;
+  run_all(2, [&](Comm& comm) {
+    const Tensor tensor = make_tensor(DType::kF32, {1, 4});
+    for (int i = 0; i < 5; ++i) {
+      if (comm.rank() == 0) {
+        comm.send(tensor, 1);
+        ++sent;
+      } else {
+        std::this_thread::sleep_for(milliseconds(5));
+        EXPECT_LE(sent, i + 1);
+        comm.receive(tensor, 0);
       }
     }
   });

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "comm/comm.h"
@@ -25,13 +24,9 @@ class DryComm final : public Comm {
   void reduce_scatter(const Tensor&, std::span<const int64_t>, const Tensor&) override {}
   void all_to_all_rows(const RowExchange&) override {}
   void broadcast(const Tensor&, int) override {}
-  // As a transport does, which lets go of what was received when the next message follows. In a pipeline of two stages that is one message at a
-  // time, in a longer one two.
-  void send(const Tensor& tensor, int) override {
-    Tensor last = std::exchange(sent_, tensor);
-    if (size_ > 2) before_ = std::move(last);
-  }
-  void receive(const Tensor&, int) override {}
+  // Held until the next one, as transports do.
+  void send(std::span<const Tensor> tensors, int) override { sent_.assign(tensors.begin(), tensors.end()); }
+  void receive(std::span<const Tensor>, int) override {}
   void barrier() override {}
   std::vector<std::vector<int64_t>> all_gather_counts(std::span<const int64_t> counts) override {
     return std::vector<std::vector<int64_t>>(size_, {counts.begin(), counts.end()});
@@ -40,7 +35,7 @@ class DryComm final : public Comm {
  private:
   const std::string name_;
   const int rank_, size_;
-  Tensor sent_, before_;
+  std::vector<Tensor> sent_;
 };
 
 }  // namespace shoal

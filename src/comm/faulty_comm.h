@@ -42,8 +42,8 @@ class FaultyComm final : public Comm {
   }
   void all_to_all_rows(const RowExchange& exchange) override { next().all_to_all_rows(exchange); }
   void broadcast(const Tensor& tensor, int root) override { next().broadcast(tensor, root); }
-  void send(const Tensor& tensor, int peer) override { next().send(tensor, peer); }
-  void receive(const Tensor& tensor, int peer) override { next().receive(tensor, peer); }
+  void send(std::span<const Tensor> tensors, int peer) override { next().send(tensors, peer); }
+  void receive(std::span<const Tensor> tensors, int peer) override { next().receive(tensors, peer); }
   void barrier() override { next().barrier(); }
   std::vector<std::vector<int64_t>> all_gather_counts(std::span<const int64_t> counts) override {
     return next().all_gather_counts(counts);

@@ -78,14 +78,16 @@ class TimedComm final : public Comm {
     inner_->broadcast(tensor, root);
     if (root == rank()) send_each(tensor.bytes());
   }
-  void send(const Tensor& tensor, int peer) override {
+  using Comm::receive;
+  using Comm::send;
+  void send(std::span<const Tensor> tensors, int peer) override {
     const Scope scope(meter_);
-    inner_->send(tensor, peer);
-    sent_.add(ranks_[peer], tensor.bytes());
+    inner_->send(tensors, peer);
+    for (const Tensor& tensor : tensors) sent_.add(ranks_[peer], tensor.bytes());
   }
-  void receive(const Tensor& tensor, int peer) override {
+  void receive(std::span<const Tensor> tensors, int peer) override {
     const Scope scope(meter_);
-    inner_->receive(tensor, peer);
+    inner_->receive(tensors, peer);
   }
   void barrier() override {
     const Scope scope(meter_);

@@ -94,11 +94,9 @@ class GroupedQueryAttention : public Attention {
   }
 
   AttentionPart part(const PartTask& task, const StepContext& step) const override {
-    std::vector<SequenceSpan> spans;
-    for (const std::vector<SequenceSpan>& sequence : task.sequences)
-      spans.insert(spans.end(), sequence.begin(), sequence.end());
-    return step.backend.attention_part(task.q, task.kv, spans, spec(), task.share);
+    return step.backend.attention_part(task.q, task.kv, task.spans, spec(), task.share);
   }
+  bool by_sequence(bool, const StepContext&) const override { return false; }
 
   Tensor values(const Tensor& joined, Range, bool, const StepContext&) const override {
     return joined.view({joined.rows(), joined.row_elements()});

@@ -32,10 +32,10 @@ class Attention {
   };
   // Queries of some heads over the positions that `share` holds of their sequences.
   struct PartTask {
-    Tensor q;                                          // [rows, heads.size(), q_dim]
-    Range heads;                                       // of this rank's
-    KvLayer kv;                                        // the KV heads of `heads`
-    std::vector<std::vector<SequenceSpan>> sequences;  // by sequence: spans of rows of q, with the held pages
+    Tensor q;                         // [rows, heads.size(), q_dim]
+    Range heads;                      // of this rank's
+    KvLayer kv;                       // the KV heads of `heads`
+    std::vector<SequenceSpan> spans;  // of rows of q, with the held pages
     PageShare share;
     bool prompt = true;  // role of the rows
   };
@@ -49,6 +49,8 @@ class Attention {
   // --- the steps of which context parallelism is made
   virtual Projection project(const Tensor& x, std::span<const int32_t> positions, const StepContext& step) const = 0;
   virtual AttentionPart part(const PartTask& task, const StepContext& step) const = 0;
+  // Whether a task may have rows of one sequence only.
+  virtual bool by_sequence(bool prompt, const StepContext& step) const = 0;
   // Joined parts of some heads -> [rows, heads.size() * v_dim], the input of the output projection.
   virtual Tensor values(const Tensor& joined, Range heads, bool prompt, const StepContext& step) const = 0;
   virtual const Tensor* sinks() const { return nullptr; }

@@ -4,12 +4,13 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <utility>
+
+#include "base/whole.h"
 
 namespace shoal {
 
 namespace {
-
-using Spans = std::vector<std::vector<SequenceSpan>>;  // by sequence
 
 // The pages of one share that a phase's rows see, as they are sent: sequence after sequence.
 struct PackedPages {
@@ -81,14 +82,24 @@ class ContextAttention {
 
   void run(const ContextPhase& phase, const Tensor& q) {
     if (phase.empty()) return;
-    switch (phase.scheme) {
-      case ContextScheme::kRing:
-        return ring(phase, q);
-      case ContextScheme::kUlysses:
-        return ulysses(phase, q);
-      case ContextScheme::kHelix:
-        return helix(phase, q);
+    if (phase.scheme == ContextScheme::kHelix) return helix(phase, q);
+    int64_t row = 0;
+    for (const Range& sequences : gathered_together(phase)) {
+      const ContextPhase some = phase.of(sequences);
+      const int64_t begin = std::exchange(row, row + std::ssize(rows_of(projected(some))));
+      if (phase.scheme == ContextScheme::kRing) ring(some, q.slice_rows(begin, row));
+      if (phase.scheme == ContextScheme::kUlysses) ulysses(some, q.slice_rows(begin, row));
     }
+  }
+
+  // Ring and Ulysses gather the pages that they read: at a time no more than those of one sequence of the greatest length, which is
+  // what a step is planned to take (model/step_memory.h).
+  std::vector<Range> gathered_together(const ContextPhase& phase) const {
+    std::vector<int64_t> pages;
+    for (const RowRun& run : phase.rows) pages.push_back(visible_pages(run.context, run.rows).size());
+    const int64_t longest = context_.most_positions;
+    const int64_t most = visible_pages(longest, std::min(longest, context_.most_rows)).size();
+    return page_runs(pages, attention_.by_sequence(phase.prompt, step_) ? 0 : most, ranks_);
   }
 
   // --- keys and values to their pages
@@ -163,13 +174,18 @@ class ContextAttention {
     return first;
   }
 
+  // Pages that some of the last `rows` of `context` positions see.
+  Range visible_pages(int64_t context, int64_t rows) const {
+    return {first_visible(context - rows) / block(), ceil_div(context, block())};
+  }
+
   PackedPages pack(const ContextPhase& phase, const PageShare& share) const {
     PackedPages packed;
     for (const RowRun& run : phase.rows) {
       const std::vector<int32_t>& pages = pages_of(phase, run.sequence);
-      const int64_t first_page = first_visible(run.context - run.rows) / block();
-      packed.first.push_back(share.pages_before(first_page));
-      packed.held.push_back(share.pages_before((run.context + block() - 1) / block()));
+      const Range visible = visible_pages(run.context, run.rows);
+      packed.first.push_back(share.pages_before(visible.begin));
+      packed.held.push_back(share.pages_before(visible.end));
       packed.offset.push_back(std::ssize(packed.ids));
       for (int64_t i = packed.first.back(); i < packed.held.back(); ++i)
         packed.ids.push_back(pages[static_cast<size_t>(i * share.ranks + share.rank)]);
@@ -177,13 +193,15 @@ class ContextAttention {
     return packed;
   }
 
-  // Spans of the runs, their rows one after the other from `row` on, by sequence.
+  // Spans of the runs, their rows one after the other from `row` on; `pages` by sequence.
   void add_spans(const std::vector<RowRun>& runs, int64_t row, const std::vector<std::vector<int32_t>>& pages,
-                 Spans& spans) const {
+                 std::vector<SequenceSpan>& spans) const {
     for (const RowRun& run : runs) {
-      const auto sequence = static_cast<size_t>(run.sequence);
-      spans[sequence].push_back(
-          {.row_begin = row, .rows = run.rows, .context = run.context, .prompt_rows = 0, .pages = pages[sequence]});
+      spans.push_back({.row_begin = row,
+                       .rows = run.rows,
+                       .context = run.context,
+                       .prompt_rows = 0,
+                       .pages = pages[static_cast<size_t>(run.sequence)]});
       row += run.rows;
     }
   }
@@ -201,7 +219,7 @@ class ContextAttention {
       const bool last = s + 1 == ranks_;
       if (!last) send(travelling, next);
       if (!runs.empty()) {
-        Spans spans(phase.spans.size());
+        std::vector<SequenceSpan> spans;
         std::vector<std::vector<int32_t>> places;
         for (int64_t i = 0; i < std::ssize(phase.spans); ++i) places.push_back(pages.places(i, 0));
         add_spans(runs, 0, places, spans);
@@ -220,9 +238,7 @@ class ContextAttention {
   }
 
   void send(const KvLayer& layer, int64_t peer) {
-    if (layer.k.rows() == 0) return;
-    comm().send(layer.k, static_cast<int>(peer));
-    if (layer.v.defined()) comm().send(layer.v, static_cast<int>(peer));
+    if (layer.k.rows() > 0) comm().send(tensors_of(layer), static_cast<int>(peer));
   }
 
   KvLayer receive(int64_t pages, int64_t peer) {
@@ -230,10 +246,13 @@ class ContextAttention {
       return t.defined() ? backend_.empty(t.dtype(), {pages, t.size(1), t.size(2), t.size(3)}) : Tensor();
     };
     const KvLayer layer{like(kv_.k), like(kv_.v)};
-    if (pages == 0) return layer;
-    comm().receive(layer.k, static_cast<int>(peer));
-    if (layer.v.defined()) comm().receive(layer.v, static_cast<int>(peer));
+    if (pages > 0) comm().receive(tensors_of(layer), static_cast<int>(peer));
     return layer;
+  }
+
+  static std::vector<Tensor> tensors_of(const KvLayer& layer) {
+    if (layer.v.defined()) return {layer.k, layer.v};
+    return {layer.k};
   }
 
   // --- ulysses
@@ -244,7 +263,7 @@ class ContextAttention {
     std::vector<std::vector<int32_t>> pages;
     const KvLayer whole = cache_of_heads(phase, pages);
     if (heads.size() == 0) return;
-    Spans spans(phase.spans.size());
+    std::vector<SequenceSpan> spans;
     std::vector<int32_t> rows;
     for (const std::vector<RowRun>& runs : phase.projected) {
       add_spans(runs, std::ssize(rows), pages, spans);
@@ -300,7 +319,7 @@ class ContextAttention {
       received.push_back(std::ssize(theirs.ids) * ours);
     }
     for (size_t i = 0; i < places.size(); ++i) {
-      const int64_t count = (phase.rows[i].context + block() - 1) / block();
+      const int64_t count = ceil_div(phase.rows[i].context, block());
       for (int64_t page = 0; page < count; ++page)
         pages[i].push_back(places[i][static_cast<size_t>(page % ranks_)][static_cast<size_t>(page / ranks_)]);
     }
@@ -319,7 +338,7 @@ class ContextAttention {
 
   void helix(const ContextPhase& phase, const Tensor& q) {
     const int64_t heads = attention_.heads(), rows = q.rows();
-    Spans spans(phase.spans.size());
+    std::vector<SequenceSpan> spans;
     std::vector<std::vector<int32_t>> pages;
     for (int64_t sequence = 0; sequence < std::ssize(phase.spans); ++sequence) {
       const std::vector<int32_t>& all = pages_of(phase, sequence);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/context_rows.h"
 
+#include <algorithm>
+
 namespace shoal {
 
 namespace {
@@ -35,8 +37,25 @@ void divide(ContextPhase& phase, int64_t ranks) {
 
 }  // namespace
 
+ContextPhase ContextPhase::of(Range sequences) const {
+  const auto chosen = [&](const std::vector<RowRun>& all) {
+    const auto begin = std::ranges::lower_bound(all, sequences.begin, {}, &RowRun::sequence);
+    const auto end = std::ranges::lower_bound(begin, all.end(), sequences.end, {}, &RowRun::sequence);
+    std::vector<RowRun> some(begin, end);
+    for (RowRun& run : some) run.sequence -= sequences.begin;
+    return some;
+  };
+  ContextPhase some{.scheme = scheme,
+                    .prompt = prompt,
+                    .spans = {spans.begin() + sequences.begin, spans.begin() + sequences.end},
+                    .rows = chosen(rows),
+                    .projected = {}};
+  for (const std::vector<RowRun>& runs : projected) some.projected.push_back(chosen(runs));
+  return some;
+}
+
 ContextStep divide_rows(const std::vector<SequenceSpan>& spans, const ContextSchemes& schemes, const PageShare& share) {
-  ContextStep step{.share = share, .prompt = {}, .generated = {}};
+  ContextStep step{.share = share, .prompt = {}, .generated = {}, .most_positions = 0, .most_rows = 0};
   step.prompt.scheme = schemes.prefill;
   step.generated.scheme = schemes.decode;
   step.generated.prompt = false;

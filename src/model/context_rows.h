@@ -9,6 +9,7 @@
 
 #include "backend/specs.h"
 #include "parallel/context.h"
+#include "tensor/dim.h"
 #include "tensor/page_share.h"
 
 namespace shoal {
@@ -27,11 +28,13 @@ struct ContextPhase {
   bool prompt = true;
   std::vector<size_t> spans;  // by sequence: which of the batch's spans it is
   std::vector<RowRun> rows;   // by sequence: its rows of this role
-  // By rank: what it projects. Zig-zag pieces, begun one rank further for each sequence so that short ones spread; Helix: every row on
+  // By rank: what it projects, by sequence. Zig-zag pieces, begun one rank further for each sequence so that short ones spread; Helix: every row on
   // every rank.
   std::vector<std::vector<RowRun>> projected;
 
   bool empty() const { return rows.empty(); }
+  // Only some consecutive ones of its sequences.
+  ContextPhase of(Range sequences) const;
 };
 
 // What attention needs to know of the step on one rank.
@@ -39,6 +42,9 @@ struct ContextStep {
   PageShare share;  // this rank's
   ContextPhase prompt;
   ContextPhase generated;
+  // Of the longest step: positions of a sequence, and rows.
+  int64_t most_positions = 0;
+  int64_t most_rows = 0;
 };
 
 ContextStep divide_rows(const std::vector<SequenceSpan>& spans, const ContextSchemes& schemes, const PageShare& share);

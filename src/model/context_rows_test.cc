@@ -52,6 +52,28 @@ TEST(DivideRows, ShortSequencesSpread) {
   for (const std::vector<RowRun>& runs : step.generated.projected) EXPECT_EQ(rows_of(runs).size(), 2u);
 }
 
+// The sequences of a phase before `cut` and those from there on, each taken by itself, are the phase's.
+TEST(DivideRows, SomeSequencesOfAPhase) {
+  const ContextStep step = divide_rows(
+      spans_of({{.before = 3, .prompt = 9}, {.generated = 1}, {.prompt = 5, .generated = 1}, {.prompt = 2}}),
+      {kRing, kRing}, {0, 2});
+  const auto sequences = std::ssize(step.prompt.spans);
+  for (int64_t cut = 0; cut <= sequences; ++cut) {
+    const ContextPhase first = step.prompt.of({0, cut}), second = step.prompt.of({cut, sequences});
+    EXPECT_EQ(std::ssize(first.spans), cut);
+    EXPECT_TRUE(second.empty() || second.rows.front().sequence == 0);
+    for (size_t rank = 0; rank < 2; ++rank) {
+      std::vector<int32_t> rows = rows_of(first.projected[rank]);
+      for (const int32_t row : rows_of(second.projected[rank])) rows.push_back(row);
+      EXPECT_EQ(rows, rows_of(step.prompt.projected[rank]));
+    }
+  }
+  const ContextPhase last = step.prompt.of({2, 3});
+  EXPECT_THAT(last.spans, ElementsAre(3u));
+  EXPECT_THAT(rows_of(last.rows), ElementsAre(16, 17));
+  EXPECT_TRUE(step.prompt.of({1, 1}).empty());
+}
+
 // Every row is projected by one rank (Helix: by all), once, at its own position, in the phase of its role.
 RC_GTEST_PROP(DivideRows, EveryRowOnceAtItsPosition, ()) {
   const int64_t ranks = *rc::gen::inRange(1, 6);

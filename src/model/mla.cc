@@ -64,12 +64,13 @@ class LatentAttention : public Attention {
   }
 
   AttentionPart part(const PartTask& task, const StepContext& step) const override {
-    return task.prompt && !step.deterministic ? expanded_part(task, step) : absorbed_part(task, step);
+    return expands(task.prompt, step) ? expanded_part(task, step) : absorbed_part(task, step);
   }
+  // One sequence's keys are there at a time.
+  bool by_sequence(bool prompt, const StepContext& step) const override { return expands(prompt, step); }
 
   Tensor values(const Tensor& joined, Range heads, bool prompt, const StepContext& step) const override {
-    const bool expanded = prompt && !step.deterministic;
-    const Tensor out = expanded ? joined : step.backend.matmul_heads(joined, resolve(value_up_, heads));
+    const Tensor out = expands(prompt, step) ? joined : step.backend.matmul_heads(joined, resolve(value_up_, heads));
     return out.view({out.rows(), out.row_elements()});
   }
 
@@ -77,6 +78,8 @@ class LatentAttention : public Attention {
   KvShape kv_shape() const override { return {pool(), 1, mla_.kv_lora_rank + mla_.rope_dim, 0}; }
 
  private:
+  static bool expands(bool prompt, const StepContext& step) { return prompt && !step.deterministic; }
+
   // kv_b_proj's rows of a few heads.
   struct KvUp {
     Range heads;
@@ -184,26 +187,8 @@ class LatentAttention : public Attention {
     return whole;
   }
 
-  // Sequence by sequence, so that one sequence's keys are there at a time.
   AttentionPart expanded_part(const PartTask& task, const StepContext& step) const {
-    if (task.sequences.size() == 1) return expanded_sequence(task.q, task.sequences.front(), task, step);
-    Backend& backend = step.backend;
-    const int64_t rows = task.q.rows(), heads = task.heads.size();
-    const AttentionPart all{backend.empty(DType::kF32, {rows, heads, layer_.v_dim}),
-                            backend.empty(DType::kF32, {rows, heads}), backend.empty(DType::kF32, {rows, heads})};
-    for (const std::vector<SequenceSpan>& sequence : task.sequences) {
-      const std::vector<int32_t> ids = row_ids(sequence);
-      if (ids.empty()) continue;
-      const AttentionPart part = expanded_sequence(gather(task.q, ids, step), packed(sequence), task, step);
-      backend.scatter_rows(all.values, ids, part.values);
-      backend.scatter_rows(all.maxima, ids, part.maxima);
-      backend.scatter_rows(all.sums, ids, part.sums);
-    }
-    return all;
-  }
-
-  AttentionPart expanded_sequence(const Tensor& q, std::vector<SequenceSpan> spans, const PartTask& task,
-                                  const StepContext& step) const {
+    std::vector<SequenceSpan> spans = task.spans;
     SequenceSpan held;  // what the longest of the spans sees
     for (const SequenceSpan& span : spans)
       if (span.context > held.context) held = span;
@@ -215,13 +200,14 @@ class LatentAttention : public Attention {
       const KvLayer few = expand(latent, up, task.kv, step.backend);
       for (SequenceSpan& span : spans) span.pages = first_pages(few);
       const Range of_task{up.heads.begin - task.heads.begin, up.heads.end - task.heads.begin};
-      const AttentionPart part = step.backend.attention_part(
-          some_heads(q, of_task, step.backend), few, spans, {.scale = layer_.scale, .v_dim = layer_.v_dim}, task.share);
+      const AttentionPart part =
+          step.backend.attention_part(some_heads(task.q, of_task, step.backend), few, spans,
+                                      {.scale = layer_.scale, .v_dim = layer_.v_dim}, task.share);
       values.push_back(part.values);
       maxima.push_back(part.maxima);
       sums.push_back(part.sums);
     }
-    return {side_by_side(values, step.backend).view({q.rows(), task.heads.size(), layer_.v_dim}),
+    return {side_by_side(values, step.backend).view({task.q.rows(), task.heads.size(), layer_.v_dim}),
             side_by_side(maxima, step.backend), side_by_side(sums, step.backend)};
   }
 
@@ -253,10 +239,7 @@ class LatentAttention : public Attention {
   }
 
   AttentionPart absorbed_part(const PartTask& task, const StepContext& step) const {
-    std::vector<SequenceSpan> spans;
-    for (const std::vector<SequenceSpan>& sequence : task.sequences)
-      spans.insert(spans.end(), sequence.begin(), sequence.end());
-    return step.backend.attention_part(absorb(task.q, task.heads, step.backend), task.kv, spans,
+    return step.backend.attention_part(absorb(task.q, task.heads, step.backend), task.kv, task.spans,
                                        {.scale = layer_.scale, .v_dim = mla_.kv_lora_rank}, task.share);
   }
 

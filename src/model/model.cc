@@ -48,6 +48,8 @@ struct RankModel::Impl {
     const PageShare share{at.cp, mesh.sizes().context};
     context_step.emplace(
         divide_rows(batch.kv.empty() ? std::vector<SequenceSpan>{} : batch.kv.front().spans, options.context, share));
+    context_step->most_positions = positions();
+    context_step->most_rows = options.most_tokens > 0 ? options.most_tokens : positions();
   }
 
   StepContext context(const StepPlan& step) const {

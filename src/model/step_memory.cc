@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/whole.h"
 #include "comm/dry_comm.h"
 #include "comm/thread/group_state.h"
 
@@ -56,14 +57,19 @@ void add_sequence(Batch& batch, int64_t rows, int64_t context, int64_t prompt_ro
   }
 }
 
-StepPlan longest_step(const StepSize& size, const MemoryQuestion& question) {
+// `prompts`: as few sequences as have the rows, all of them prompts; else as many as there may be, most of which generate.
+StepPlan longest_step(StepSize size, bool prompts, const MemoryQuestion& question) {
+  if (prompts) size.sequences = ceil_div(size.rows, size.context);
   Batch batch;
   batch.kv.resize(kv_pools(question.spec).size());
   int64_t left = size.rows;
-  // The first prompts take all that they can, every other sequence a row.
+  // Of those that context parallelism gathers together (model/context_parallel.cc) every rank has pages.
+  const int64_t round = question.options.tokens_per_block * question.mesh.sizes().context;
+  const int64_t shared = std::min(std::max(size.context / size.sequences, round), size.context);
+  // The first ones take all that they can, every other a row.
   for (int64_t i = 0; i < size.sequences; ++i) {
     const int64_t rows = std::min(left - (size.sequences - i - 1), size.context);
-    const int64_t context = i == 0 ? size.context : std::max<int64_t>(rows, 2);
+    const int64_t context = i == 0 ? size.context : std::max({rows, shared, int64_t{2}});
     add_sequence(batch, rows, context, i == 0 || rows > 1 ? rows : 0, question.options.tokens_per_block);
     left -= rows;
   }
@@ -89,10 +95,10 @@ RankMemory rank_memory(const MemoryQuestion& question, int rank) {
   model.allocate_kv(std::vector<int64_t>(kv_pools(question.spec).size(), 1));
   DryGroups groups(question.mesh, rank);
   model.connect(groups.get());
-  const StepPlan plan = longest_step(question.step, question);
   const int64_t before = meter->now();
   meter->forget_peak();
-  for (int i = 0; i < 3; ++i) {  // what was sent may still be held during the next two
+  for (const bool prompts : {true, false, true}) {  // what was sent is held during the next one
+    const StepPlan plan = longest_step(question.step, prompts, question);
     Tensor hidden;
     if (!model.first_stage()) hidden = backend->empty(DType::kF32, {question.step.rows, question.spec.hidden});
     hidden = model.forward(plan, hidden);

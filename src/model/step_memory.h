@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How much memory a step takes on a rank beside weights and KV cache, found by running the model's own code over a dry backend: what takes
 // memory in a real step takes it here, and nothing is computed or touched. Of routed experts: as much as one call may bring to a rank
-// (parallel/moe_load.h), so that no router takes more.
+// (parallel/moe_load.h), so that no router takes more. Of context parallelism's gathered pages: one longest sequence's (page_runs in
+// parallel/context.h).
 #pragma once
 
 #include "backend/factory.h"
@@ -9,7 +10,8 @@
 
 namespace shoal {
 
-// The longest step of an attention-DP group: one prompt's last rows, other prompts if those are not enough, and sequences that generate.
+// The longest steps of an attention-DP group: one prompt's last rows, and other prompts if those are not enough, with or without
+// sequences that generate.
 struct StepSize {
   int64_t rows = 0;        // at most `sequences` times `context`
   int64_t sequences = 0;   // at most `rows`

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "tensor/dim.h"
@@ -28,6 +29,11 @@ struct ContextSchemes {
 // row r sees r + 1 + constant keys, so that a cheap piece comes with a dear one and all ranks do the same work. Pieces may be empty.
 // Worked example: 16 rows, 2 ranks: rank 0 has rows 0 to 3 and 12 to 15, rank 1 rows 4 to 7 and 8 to 11: 68 keys each.
 std::array<Range, 2> zigzag_rows(int64_t n, int64_t rank, int64_t ranks);
+
+// Sequences [0, pages.size()) in runs whose pages are gathered together; pages[i] of sequence i are read. A run has at most `most` pages,
+// and at most ceil(most / ranks) on any rank; a sequence that has more is a run by itself (`most` 0: every one).
+// Worked example: pages 3, 1, 1, 5, 2 on 2 ranks, most 6: a rank holds 2, 1, 1, 3, 1 of them, 3 at most: {0, 1}, {2}, {3}, {4}.
+std::vector<Range> page_runs(std::span<const int64_t> pages, int64_t most, int64_t ranks);
 
 // The KV heads that query heads `heads` of `all` read, so that the i-th of them reads result[i * result.size() / heads.size()]: each KV
 // head once where these heads divide into equal groups, else one entry for each query head.

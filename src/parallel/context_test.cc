@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
 
 #include <algorithm>
 #include <vector>
@@ -52,6 +53,38 @@ TEST(ZigzagRows, CausalWorkIsEven) {
       }
     }
   }
+}
+
+TEST(PageRuns, WorkedExample) {
+  EXPECT_THAT(page_runs(std::vector<int64_t>{3, 1, 1, 5, 2}, 6, 2),
+              ElementsAre(Range{0, 2}, Range{2, 3}, Range{3, 4}, Range{4, 5}));
+}
+
+TEST(PageRuns, ALongSequenceIsARunByItself) {
+  EXPECT_THAT(page_runs(std::vector<int64_t>{1, 9, 1}, 4, 1), ElementsAre(Range{0, 1}, Range{1, 2}, Range{2, 3}));
+  EXPECT_THAT(page_runs({}, 4, 1), ElementsAre());
+}
+
+// Every sequence once, in order; no run takes more than one sequence of `most` pages would, and none could take the next sequence too.
+RC_GTEST_PROP(PageRuns, AreAsLongAsTheyMayBe, ()) {
+  const auto pages = *rc::gen::container<std::vector<int64_t>>(rc::gen::inRange<int64_t>(0, 20));
+  const int64_t most = *rc::gen::inRange<int64_t>(1, 40), ranks = *rc::gen::inRange<int64_t>(1, 6);
+  const auto fits = [&](const Range& run) {
+    int64_t total = 0, share = 0;
+    for (int64_t i = run.begin; i < run.end; ++i) {
+      total += pages[static_cast<size_t>(i)];
+      share += (pages[static_cast<size_t>(i)] + ranks - 1) / ranks;
+    }
+    return total <= most && share <= (most + ranks - 1) / ranks;
+  };
+  int64_t next = 0;
+  for (const Range& run : page_runs(pages, most, ranks)) {
+    RC_ASSERT(run.begin == next && run.size() > 0);
+    RC_ASSERT(run.size() == 1 || fits(run));
+    next = run.end;
+    if (next < std::ssize(pages)) RC_ASSERT(!fits({run.begin, next + 1}));
+  }
+  RC_ASSERT(next == std::ssize(pages));
 }
 
 TEST(KvHeadsOf, WorkedExamples) {

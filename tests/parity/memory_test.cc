@@ -37,11 +37,11 @@ void PrintTo(const Use& use, std::ostream* out) {
   *out << "weights and cache " << use.kept << ", a step " << use.step << ", held " << use.held;
 }
 
-std::vector<Use> uses(Engine& engine) {
+std::vector<Use> uses(const Engine& engine, int64_t tokens_per_block = KvCacheConfig().tokens_per_block) {
   std::vector<Use> result;
   for (const int64_t peak : engine.peak_bytes()) {
     const RankPlan& plan = engine.info().plans[result.size()];
-    const int64_t kept = plan.weight_bytes + plan.kv_bytes(engine.info().kv.pages, KvCacheConfig().tokens_per_block);
+    const int64_t kept = plan.weight_bytes + plan.kv_bytes(engine.info().kv.pages, tokens_per_block);
     result.push_back(
         {static_cast<double>(kept), static_cast<double>(plan.activation_bytes), static_cast<double>(peak)});
   }
@@ -138,6 +138,13 @@ INSTANTIATE_TEST_SUITE_P(Layouts, Memory,
 // Where sequences are short, a step holds many whole prompts.
 class MemoryOfManyPrompts : public ::testing::TestWithParam<MemoryCase> {};
 
+std::vector<std::vector<int32_t>> many_prompts(int64_t count, int64_t tokens, int64_t vocab) {
+  std::vector<std::vector<int32_t>> prompts(count);
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t t = 0; t < tokens; ++t) prompts[i].push_back(static_cast<int32_t>((t * 7 + i * 31) % vocab));
+  return prompts;
+}
+
 TEST_P(MemoryOfManyPrompts, PlannedIsWhatIsHeld) {
   constexpr int64_t kPrompts = 16, kTokens = 128;
   EngineConfig config = config_of(GetParam().layout, "float32");
@@ -145,11 +152,7 @@ TEST_P(MemoryOfManyPrompts, PlannedIsWhatIsHeld) {
   config.max_batch_size = kPrompts;
   config.max_seq_len = kTokens;
   Engine engine(std::filesystem::path("tests/golden") / GetParam().model, config);
-  std::vector<std::vector<int32_t>> prompts(kPrompts * 4);  // some steps
-  for (size_t i = 0; i < prompts.size(); ++i)
-    for (size_t t = 0; t < kTokens; ++t)
-      prompts[i].push_back(static_cast<int32_t>((t * 7 + i * 31) % static_cast<size_t>(engine.spec().vocab)));
-  engine.score(prompts);
+  engine.score(many_prompts(4 * kPrompts, kTokens, engine.spec().vocab));  // some steps
   for (const Use& use : uses(engine)) {
     EXPECT_NEAR(use.of_plan(), 1.0, 0.05) << ::testing::PrintToString(use);
     EXPECT_NEAR(use.step_of_plan(), 1.0, 0.1);
@@ -158,8 +161,44 @@ TEST_P(MemoryOfManyPrompts, PlannedIsWhatIsHeld) {
 
 INSTANTIATE_TEST_SUITE_P(Layouts, MemoryOfManyPrompts,
                          ::testing::Values(MemoryCase{"qwen3", {"one"}}, MemoryCase{"qwen3", {"tp2", 2}},
-                                           MemoryCase{"qwen3", {"pp2", 1, 2}}, MemoryCase{"deepseek_v3", {"one"}},
-                                           MemoryCase{"mixtral", {"tp2", 2}}),
+                                           MemoryCase{"qwen3", {"pp2", 1, 2}}, MemoryCase{"qwen3", {"pp3", 1, 3}},
+                                           MemoryCase{"deepseek_v3", {"one"}}, MemoryCase{"mixtral", {"tp2", 2}},
+                                           MemoryCase{"qwen3", {.name = "cp2", .cp = 2}},
+                                           MemoryCase{"deepseek_v2", {.name = "cp2_pp2", .pp = 2, .cp = 2}}),
+                         [](const auto& row) { return row.param.model + "__" + row.param.layout.name; });
+
+// Steps of many sequences with long contexts: what attention by ring and Ulysses gathers for them is bounded by one of the greatest length.
+class MemoryOfManyContexts : public ::testing::TestWithParam<MemoryCase> {};
+
+TEST_P(MemoryOfManyContexts, PlannedIsWhatIsHeld) {
+  constexpr int64_t kTokens = 250, kGenerated = 6;
+  EngineConfig config = config_of(GetParam().layout, "float32");
+  config.deterministic = GetParam().deterministic;
+  config.enable_chunked_prefill = true;
+  config.max_num_tokens = 64;
+  config.max_batch_size = 16;
+  config.max_seq_len = kTokens + kGenerated;
+  config.kv_cache.max_tokens = 16 * (kTokens + kGenerated);
+  config.kv_cache.tokens_per_block = 8;
+  Engine engine(std::filesystem::path("tests/golden") / GetParam().model, config);
+  SamplingParams greedy;
+  greedy.max_tokens = kGenerated;
+  greedy.ignore_eos = true;
+  engine.generate(many_prompts(24, kTokens, engine.spec().vocab), greedy);
+  for (const Use& use : uses(engine, config.kv_cache.tokens_per_block)) {
+    EXPECT_NEAR(use.of_plan(), 1.0, 0.05) << ::testing::PrintToString(use);
+    EXPECT_GE(use.step_of_plan(), 0.95);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, MemoryOfManyContexts,
+                         ::testing::Values(MemoryCase{"qwen3", {.name = "cp2_ring", .cp = 2, .cp_type = "RING"}},
+                                           MemoryCase{"llama", {.name = "cp4_ulysses", .cp = 4, .cp_type = "ULYSSES"}},
+                                           MemoryCase{"deepseek_v2", {.name = "cp4_ring", .cp = 4, .cp_type = "RING"}},
+                                           MemoryCase{"deepseek_v2", {.name = "tp2_cp2", .tp = 2, .cp = 2}},
+                                           MemoryCase{"gpt_oss",
+                                                      {.name = "cp2_ulysses", .cp = 2, .cp_type = "ULYSSES"}},
+                                           MemoryCase{"llama4", {.name = "cp2_pp2", .pp = 2, .cp = 2}}),
                          [](const auto& row) { return row.param.model + "__" + row.param.layout.name; });
 
 }  // namespace

@@ -39,8 +39,6 @@ const char* operation_name(Operation operation);
 
 // Contributions up to this size are copied to the group's memory, so that nobody has to wait until the others have read them.
 inline constexpr int64_t kStagingBytes = 32 * 1024;
-// Messages under way from one rank to another before the sender waits.
-inline constexpr uint64_t kMailboxSize = 8;
 
 // What one rank says about one collective. Read by the others after it is posted.
 struct Post {
@@ -71,13 +69,12 @@ struct Member {
   std::array<std::unique_ptr<Staging>, 2> staging;
 };
 
-// Messages from one rank to another. The sender holds each tensor until it sends again or ends, so memory is released by the thread
-// that allocated it.
+// Messages from one rank to another, one at a time. The sender holds it until it sends again or ends, so memory is released by the
+// thread that allocated it.
 struct Channel {
   Progress sent;
   Progress received;
-  uint64_t released = 0;  // the sender's thread only
-  std::array<Tensor, kMailboxSize> slots;
+  std::vector<Tensor> message;  // changed by the sender only, when the one before is received
 };
 
 class GroupState {

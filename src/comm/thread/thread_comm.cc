@@ -50,7 +50,7 @@ ThreadComm::ThreadComm(std::shared_ptr<WorldState> world, GroupState& group, int
 
 ThreadComm::~ThreadComm() {
   for (Channel* channel : outgoing_) {
-    if (channel) release_received(*channel);
+    if (channel && channel->received.value() == channel->sent.value()) channel->message.clear();
   }
 }
 
@@ -291,34 +291,32 @@ Waiter ThreadComm::message_waiter(Operation operation, int peer, uint64_t sequen
   return {*world_, group_, world_rank(rank_), {.operation = operation, .peer = peer, .sequence = sequence}};
 }
 
-void ThreadComm::release_received(Channel& channel) {
-  const uint64_t received = channel.received.value();
-  while (channel.released < received) channel.slots[channel.released++ % kMailboxSize] = Tensor();
-}
-
-void ThreadComm::send(const Tensor& tensor, int peer) {
+void ThreadComm::send(std::span<const Tensor> tensors, int peer) {
   CHECK(0 <= peer && peer < size());
+  CHECK_LE(tensors.size(), kMaxTensorsPerMessage);
   Channel*& channel = outgoing_[static_cast<size_t>(peer)];
   if (!channel) channel = &group_.channel(rank_, peer);
   const uint64_t sequence = channel->sent.value() + 1;
   Waiter waiter = message_waiter(Operation::kSend, peer, sequence);
-  if (sequence > kMailboxSize) waiter.wait(channel->received, sequence - kMailboxSize, world_rank(peer));
-  release_received(*channel);
-  channel->slots[(sequence - 1) % kMailboxSize] = tensor;
+  waiter.wait(channel->received, sequence - 1, world_rank(peer));
+  channel->message.assign(tensors.begin(), tensors.end());
   channel->sent.advance(sequence);
 }
 
-void ThreadComm::receive(const Tensor& tensor, int peer) {
+void ThreadComm::receive(std::span<const Tensor> tensors, int peer) {
   CHECK(0 <= peer && peer < size());
   Channel*& channel = incoming_[static_cast<size_t>(peer)];
   if (!channel) channel = &group_.channel(peer, rank_);
   const uint64_t sequence = channel->received.value() + 1;
   Waiter waiter = message_waiter(Operation::kReceive, peer, sequence);
   waiter.wait(channel->sent, sequence, world_rank(peer));
-  const View sent = View::of(channel->slots[(sequence - 1) % kMailboxSize]);
-  const View wanted = View::of(tensor);
-  check_message(waiter, sent, wanted);
-  copy_rows(sent, wanted);
+  if (channel->message.size() != tensors.size())
+    waiter.fail(fmt::format("expects {} tensors, the peer sent {}", tensors.size(), channel->message.size()));
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const View sent = View::of(channel->message[i]), wanted = View::of(tensors[i]);
+    check_message(waiter, sent, wanted);
+    copy_rows(sent, wanted);
+  }
   channel->received.advance(sequence);
 }
 

@@ -29,8 +29,8 @@ class ThreadComm final : public Comm {
   void reduce_scatter(const Tensor& in, std::span<const int64_t> rows, const Tensor& out) override;
   void all_to_all_rows(const RowExchange& exchange) override;
   void broadcast(const Tensor& tensor, int root) override;
-  void send(const Tensor& tensor, int peer) override;
-  void receive(const Tensor& tensor, int peer) override;
+  void send(std::span<const Tensor> tensors, int peer) override;
+  void receive(std::span<const Tensor> tensors, int peer) override;
   void barrier() override;
   std::vector<std::vector<int64_t>> all_gather_counts(std::span<const int64_t> counts) override;
 
@@ -52,7 +52,6 @@ class ThreadComm final : public Comm {
   void withdraw();
   int world_rank(int rank) const { return group_.ranks()[static_cast<size_t>(rank)]; }
   Waiter message_waiter(Operation operation, int peer, uint64_t sequence);
-  static void release_received(Channel& channel);
 
   std::shared_ptr<WorldState> world_;
   GroupState& group_;

@@ -74,7 +74,8 @@ std::vector<SequenceSpan> spans_of(const Workload& work) {
 void run_attention(benchmark::State& state, const Workload& work) {
   const DType dtype = state.range(0) != 0 ? DType::kBF16 : DType::kF32;
   const int threads = static_cast<int>(state.range(1));
-  const auto backend = make_backend({.device = "cpu", .isa = bench::isa_under_test(), .threads = threads, .cores = {}});
+  const auto backend = make_backend(
+      {.device = "cpu", .isa = bench::isa_under_test(), .threads = threads, .cores = bench::cores_for(threads)});
   const KvLayer layer = fill_cache(*backend, work, dtype);
   const std::vector<SequenceSpan> spans = spans_of(work);
   const Tensor q = some_rows(*backend, work.sequences * work.rows, work.heads, work.k_dim);

@@ -3,25 +3,17 @@
 // the dense shape, requests in turn. `slowdown` is the median time of the former over that of the latter.
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
-#include <chrono>
 #include <vector>
 
 #include "engine/engine.h"
 #include "shapes.h"
+#include "timing.h"
 
 namespace shoal {
 namespace {
 
 constexpr int64_t kPrompt = 4096;
 constexpr int kRequests = 5;
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 EngineConfig config_of(int64_t cp, int64_t threads) {
   EngineConfig config;
@@ -48,9 +40,9 @@ class Served {
     SamplingParams params;
     params.max_tokens = 1;
     params.ignore_eos = true;
-    const double start = now();
+    const double start = bench::seconds_now();
     engine_->generate({prompt}, params);
-    return now() - start;
+    return bench::seconds_now() - start;
   }
 
  private:
@@ -72,9 +64,9 @@ void beside_threads(benchmark::State& state, const std::string& prefill_type) {
     times[1].push_back(ranks.prefill());
     state.SetIterationTime(times[0].back() + times[1].back());
   }
-  state.counters["threads_s"] = median(times[0]);
-  state.counters["ranks_s"] = median(times[1]);
-  state.counters["slowdown"] = median(times[1]) / median(times[0]);
+  state.counters["threads_s"] = bench::median(times[0]);
+  state.counters["ranks_s"] = bench::median(times[1]);
+  state.counters["slowdown"] = bench::median(times[1]) / bench::median(times[0]);
 }
 
 void ring_prefill(benchmark::State& state) { beside_threads(state, "RING"); }

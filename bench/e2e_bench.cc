@@ -1,34 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// Requests through the whole engine, random weights of two model shapes in bfloat16: time to first token of a prompt of 512, and time per
-// further token, of one request; then tokens a second of 32 requests at once. Peaks are measured around every request; each ratio is the median
-// over requests. The other benchmarks hold two configurations side by side, requests in turn: `slowdown_*` is the median time of the second over
-// that of the first.
+// Requests through the whole engine, random weights of two model shapes in bfloat16: time to first token of a prompt of 512, time per
+// further token of one request, and tokens a second of 32 requests at once. The machine's peaks are sampled before and after each; the
+// ratios are medians. Generated tokens are timed a few at a time behind a prompt that the cache holds, so that samples are close. The other
+// benchmarks hold two configurations side by side, requests in turn: `slowdown_*` is the median time of the second over that of the first.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <thread>
 #include <vector>
 
 #include "engine/engine.h"
 #include "machine.h"
 #include "shapes.h"
+#include "timing.h"
 
 namespace shoal {
 namespace {
 
 constexpr int64_t kPrompt = 512;
 constexpr int64_t kNewTokens = 33;
+constexpr int64_t kFewTokens = 9;  // between samples of the peaks
+constexpr int kSamples = 5;        // each time
+constexpr int kDecodes = 6;        // such requests for one of prefill
 constexpr int64_t kBatch = 32;
 constexpr int64_t kBatchPrompt = 16;
 constexpr int kRequests = 7;
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 int cores() { return static_cast<int>(std::thread::hardware_concurrency()); }
 
@@ -51,20 +47,17 @@ class Served {
     config.max_batch_size = kBatch;
     config.max_num_tokens = kPrompt;
     config.kv_cache.max_tokens = 4096;
-    config.kv_cache.enable_block_reuse = false;
     engine_ = std::make_unique<Engine>(directory_.path(), config);
+    kept_ = prompt(kPrompt);
   }
 
   struct Times {
     double prefill = 0;
     double token = 0;
   };
-  Times request() {
-    std::vector<double> at;
-    const double start = now();
-    engine_->generate({prompt(kPrompt)}, params(), [&](size_t, const OutputDelta&) { at.push_back(now()); });
-    return {at.front() - start, (at.back() - at.front()) / static_cast<double>(at.size() - 1)};
-  }
+  Times request() { return time(prompt(kPrompt), kNewTokens); }
+  double prefill_seconds() { return time(prompt(kPrompt), 1).prefill; }
+  double token_seconds() { return time(kept_, kFewTokens).token; }
   // Tokens a second of kBatch requests, from when each has its first token on.
   double batch_tokens_per_second() {
     std::vector<std::vector<int32_t>> prompts;
@@ -72,8 +65,8 @@ class Served {
     std::vector<double> at;
     size_t begun = 0, first = 0;
     std::vector<bool> seen(prompts.size());
-    engine_->generate(prompts, params(), [&](size_t index, const OutputDelta&) {
-      at.push_back(now());
+    engine_->generate(prompts, params(kNewTokens), [&](size_t index, const OutputDelta&) {
+      at.push_back(bench::seconds_now());
       if (seen[index]) return;
       seen[index] = true;
       if (++begun == prompts.size()) first = at.size() - 1;
@@ -87,7 +80,7 @@ class Served {
   // Weights and cache in bf16, at the middle of the generated tokens.
   double token_gbyte() const {
     return 2e-9 * static_cast<double>(shape_.token_products() + shape_.head_products() +
-                                      shape_.cache_elements(kPrompt + kNewTokens / 2));
+                                      shape_.cache_elements(kPrompt + kFewTokens / 2));
   }
 
  private:
@@ -98,9 +91,16 @@ class Served {
       ids.push_back(static_cast<int32_t>((i * 7919 + salt_ * 104729) % shape_.vocab));
     return ids;
   }
-  static SamplingParams params() {
+  Times time(const std::vector<int32_t>& prompt, int64_t tokens) {
+    std::vector<double> at;
+    const double start = bench::seconds_now();
+    engine_->generate({prompt}, params(tokens),
+                      [&](size_t, const OutputDelta&) { at.push_back(bench::seconds_now()); });
+    return {at.front() - start, (at.back() - at.front()) / std::max(1.0, static_cast<double>(at.size()) - 1)};
+  }
+  static SamplingParams params(int64_t tokens) {
     SamplingParams params;
-    params.max_tokens = kNewTokens;
+    params.max_tokens = tokens;
     params.ignore_eos = true;
     return params;
   }
@@ -108,30 +108,33 @@ class Served {
   const bench::ModelShape& shape_;
   bench::ShapeDirectory directory_;
   std::unique_ptr<Engine> engine_;
+  std::vector<int32_t> kept_;
   int64_t salt_ = 0;
 };
 
 void one_request(benchmark::State& state, const bench::ModelShape& shape) {
   Served served(shape, {1, state.range(0)});
   served.request();
+  bench::PeakMeter meter(static_cast<int>(state.range(0)));
   std::vector<double> prefill, token, batch, of_dot, of_read;
-  bench::Peaks before = bench::measure_peaks(static_cast<int>(state.range(0)));
   for (auto _ : state) {
-    const Served::Times times = served.request();
-    const bench::Peaks after = bench::measure_peaks(static_cast<int>(state.range(0)));
+    meter.since_last(kSamples);
+    prefill.push_back(served.prefill_seconds());
+    of_dot.push_back(served.prefill_gflop() / prefill.back() / meter.since_last(kSamples).bf16_gflop_s);
+    state.SetIterationTime(prefill.back());
+    served.token_seconds();  // the cache holds its prompt from here on
+    meter.since_last(kSamples);
+    for (int i = 0; i < kDecodes; ++i) {
+      token.push_back(served.token_seconds());
+      of_read.push_back(served.token_gbyte() / token.back() / meter.since_last(kSamples).read_gb_s);
+    }
     batch.push_back(served.batch_tokens_per_second());
-    state.SetIterationTime(times.prefill);
-    prefill.push_back(static_cast<double>(kPrompt) / times.prefill);
-    token.push_back(1 / times.token);
-    of_dot.push_back(served.prefill_gflop() / times.prefill / std::max(before.bf16_gflop_s, after.bf16_gflop_s));
-    of_read.push_back(served.token_gbyte() / times.token / std::max(before.read_gb_s, after.read_gb_s));
-    before = after;
   }
-  state.counters["prefill_tok_s"] = median(prefill);
-  state.counters["decode_tok_s"] = median(token);
-  state.counters["batch32_tok_s"] = median(batch);
-  state.counters["prefill_of_dot"] = median(of_dot);
-  state.counters["decode_of_read"] = median(of_read);
+  state.counters["prefill_tok_s"] = static_cast<double>(kPrompt) / bench::median(prefill);
+  state.counters["decode_tok_s"] = 1 / bench::median(token);
+  state.counters["batch32_tok_s"] = bench::median(batch);
+  state.counters["prefill_of_dot"] = bench::median(of_dot);
+  state.counters["decode_of_read"] = bench::median(of_read);
 }
 
 void side_by_side(benchmark::State& state, const bench::ModelShape& shape, Ranks first, Ranks second) {
@@ -147,8 +150,8 @@ void side_by_side(benchmark::State& state, const bench::ModelShape& shape, Ranks
     token[0].push_back(a.token);
     token[1].push_back(b.token);
   }
-  state.counters["slowdown_prefill"] = median(prefill[1]) / median(prefill[0]);
-  state.counters["slowdown_decode"] = median(token[1]) / median(token[0]);
+  state.counters["slowdown_prefill"] = bench::median(prefill[1]) / bench::median(prefill[0]);
+  state.counters["slowdown_decode"] = bench::median(token[1]) / bench::median(token[0]);
 }
 
 void dense(benchmark::State& state) { one_request(state, bench::dense_shape()); }

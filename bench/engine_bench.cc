@@ -6,11 +6,10 @@
 //              without the overlap of planning and computing
 //   reuse      time to first token of a prompt of which 1,000 tokens are cached, beside the same without the cache
 //   cp_memory  bytes of KV cache of a rank under cp 4, beside cp 1
-// Peaks are measured around every round; ratios are medians over rounds.
+// Peaks are sampled around every round, which is kept short by prompts that the cache holds; ratios are medians over rounds.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <string>
 #include <thread>
@@ -19,20 +18,17 @@
 #include "engine/engine.h"
 #include "machine.h"
 #include "shapes.h"
+#include "timing.h"
 
 namespace shoal {
 namespace {
 
 constexpr int64_t kPrompt = 32;
 constexpr int64_t kNewTokens = 17;
+constexpr int64_t kFewTokens = 6;  // between samples of the peaks
+constexpr int kSamples = 5;        // each time
+constexpr int kDecodes = 15;
 constexpr int kRounds = 5;
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 int cores() { return static_cast<int>(std::thread::hardware_concurrency()); }
 
@@ -60,21 +56,27 @@ class Served {
   Served(const bench::ModelShape& shape, const EngineConfig& config)
       : shape_(shape), directory_(shape), engine_(std::make_unique<Engine>(directory_.path(), config)) {}
 
-  // Time of a step in which all of `batch` sequences generate a token.
-  double step_seconds(int64_t batch) {
+  std::vector<std::vector<int32_t>> new_prompts(int64_t batch) {
     std::vector<std::vector<int32_t>> prompts;
     for (int64_t i = 0; i < batch; ++i) prompts.push_back(prompt_of(kPrompt, ++salt_, shape_.vocab));
+    return prompts;
+  }
+
+  // Time of a step in which all sequences generate a token, drawn evenly, so that the next ones' experts are as for any text.
+  double step_seconds(const std::vector<std::vector<int32_t>>& prompts, int64_t tokens = kNewTokens) {
     SamplingParams params;
-    params.max_tokens = kNewTokens;
+    params.max_tokens = tokens;
     params.ignore_eos = true;
+    params.temperature = 1;
     std::vector<double> at;
     engine_->generate(prompts, params, [&](size_t index, const OutputDelta&) {
-      if (index == 0) at.push_back(now());
+      if (index == 0) at.push_back(bench::seconds_now());
     });
     std::vector<double> steps;
     for (size_t i = 2; i < at.size(); ++i) steps.push_back(at[i] - at[i - 1]);
-    return median(steps);
+    return bench::median(steps);
   }
+  double step_seconds(int64_t batch) { return step_seconds(new_prompts(batch)); }
 
   double first_token_seconds(const std::vector<int32_t>& prompt) {
     SamplingParams params;
@@ -121,27 +123,26 @@ void decode(benchmark::State& state, const bench::ModelShape& shape, const std::
   const int64_t batch = state.range(0);
   EngineConfig config = config_of(batch);
   config.dtype = dtype;
+  config.kv_cache.enable_block_reuse = true;
   Served served(shape, config);
-  served.step_seconds(batch);
+  const auto prompts = served.new_prompts(batch);
+  served.step_seconds(prompts, kFewTokens);
   const bool pairs = shape.experts == 0 || dtype == "bfloat16";
-  const auto bound = [&](const bench::Peaks& peaks) {
-    return bound_seconds(shape, batch, peaks, pairs ? peaks.bf16_gflop_s : peaks.f32_gflop_s);
-  };
   std::vector<double> steps, of_layers, of_products;
-  Bound before = bound(bench::measure_peaks(cores()));
+  bench::PeakMeter meter(cores());
   for (auto _ : state) {
-    const double step = served.step_seconds(batch);
-    const Bound after = bound(bench::measure_peaks(cores()));
+    const double step = served.step_seconds(prompts, kFewTokens);
+    const bench::Peaks peaks = meter.since_last(kSamples);
+    const Bound bound = bound_seconds(shape, batch, peaks, pairs ? peaks.bf16_gflop_s : peaks.f32_gflop_s);
     state.SetIterationTime(step);
     steps.push_back(step);
-    of_layers.push_back((before.by_layer + after.by_layer) / 2 / step);
-    of_products.push_back((before.by_product + after.by_product) / 2 / step);
-    before = after;
+    of_layers.push_back(bound.by_layer / step);
+    of_products.push_back(bound.by_product / step);
   }
-  state.counters["step_ms"] = 1e3 * median(steps);
-  state.counters["tok_s"] = static_cast<double>(batch) / median(steps);
-  state.counters["of_bound"] = median(of_layers);
-  state.counters["of_product_bound"] = median(of_products);
+  state.counters["step_ms"] = 1e3 * bench::median(steps);
+  state.counters["tok_s"] = static_cast<double>(batch) / bench::median(steps);
+  state.counters["of_bound"] = bench::median(of_layers);
+  state.counters["of_product_bound"] = bench::median(of_products);
 }
 
 struct Shares {
@@ -150,9 +151,9 @@ struct Shares {
 
 Shares shares_of(Served& served, int64_t batch) {
   const EngineStats before = served.engine().stats();
-  const double begin = now();
+  const double begin = bench::seconds_now();
   served.step_seconds(batch);
-  const double wall = now() - begin;
+  const double wall = bench::seconds_now() - begin;
   const EngineStats after = served.engine().stats();
   return {.planning = (after.steps.planning_seconds - before.steps.planning_seconds) / wall,
           .sampling = (after.steps.sampling_seconds - before.steps.sampling_seconds) / wall,
@@ -180,12 +181,12 @@ void overhead(benchmark::State& state) {
     idle_without.push_back(without.idle);
     faster.push_back(step_without / step);
   }
-  state.counters["planning"] = median(planning);
-  state.counters["sampling"] = median(sampling);
-  state.counters["output"] = median(output);
-  state.counters["idle"] = median(idle);
-  state.counters["idle_no_overlap"] = median(idle_without);
-  state.counters["speedup"] = median(faster);
+  state.counters["planning"] = bench::median(planning);
+  state.counters["sampling"] = bench::median(sampling);
+  state.counters["output"] = bench::median(output);
+  state.counters["idle"] = bench::median(idle);
+  state.counters["idle_no_overlap"] = bench::median(idle_without);
+  state.counters["speedup"] = bench::median(faster);
 }
 
 void reuse(benchmark::State& state) {
@@ -207,9 +208,9 @@ void reuse(benchmark::State& state) {
     without.push_back(fresh.first_token_seconds(prompt));
     state.SetIterationTime(with.back());
   }
-  state.counters["cached_ms"] = 1e3 * median(with);
-  state.counters["fresh_ms"] = 1e3 * median(without);
-  state.counters["speedup"] = median(without) / median(with);
+  state.counters["cached_ms"] = 1e3 * bench::median(with);
+  state.counters["fresh_ms"] = 1e3 * bench::median(without);
+  state.counters["speedup"] = bench::median(without) / bench::median(with);
 }
 
 void cp_memory(benchmark::State& state) {
@@ -232,9 +233,9 @@ void dense_decode(benchmark::State& state) { decode(state, bench::dense_shape(),
 void moe_decode(benchmark::State& state) { decode(state, bench::moe_shape(), "auto"); }
 void moe_decode_bf16(benchmark::State& state) { decode(state, bench::moe_shape(), "bfloat16"); }
 
-BENCHMARK(dense_decode)->ArgName("sequences")->Arg(32)->UseManualTime()->Iterations(kRounds);
-BENCHMARK(moe_decode)->ArgName("sequences")->Arg(32)->UseManualTime()->Iterations(kRounds);
-BENCHMARK(moe_decode_bf16)->ArgName("sequences")->Arg(32)->UseManualTime()->Iterations(kRounds);
+BENCHMARK(dense_decode)->ArgName("sequences")->Arg(32)->UseManualTime()->Iterations(kDecodes);
+BENCHMARK(moe_decode)->ArgName("sequences")->Arg(32)->UseManualTime()->Iterations(kDecodes);
+BENCHMARK(moe_decode_bf16)->ArgName("sequences")->Arg(32)->UseManualTime()->Iterations(kDecodes);
 BENCHMARK(overhead)->ArgName("sequences")->Arg(64)->UseManualTime()->Iterations(kRounds);
 BENCHMARK(reuse)->UseManualTime()->Iterations(kRounds);
 BENCHMARK(cp_memory)->Iterations(1);

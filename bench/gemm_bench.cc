@@ -11,6 +11,7 @@
 
 #include "backend/factory.h"
 #include "beside_peaks.h"
+#include "timing.h"
 
 namespace shoal {
 namespace {
@@ -34,7 +35,8 @@ struct Case {
 void run_gemm(benchmark::State& state, const Case& which) {
   const int64_t rows = state.range(0), out = state.range(1), in = state.range(2);
   const int threads = static_cast<int>(state.range(3));
-  const auto backend = make_backend({.device = "cpu", .isa = bench::isa_under_test(), .threads = threads, .cores = {}});
+  const auto backend = make_backend(
+      {.device = "cpu", .isa = bench::isa_under_test(), .threads = threads, .cores = bench::cores_for(threads)});
   const MatrixSpec spec{
       .out = out, .in = in, .kind = which.kind, .dtype = which.dtype, .k_slice = {0, in}, .k_total = in};
   const int64_t bytes = backend->matrix_bytes(spec);
@@ -96,7 +98,9 @@ class Layers {
 
 void tree_beside_chain(benchmark::State& state) {
   const int threads = static_cast<int>(state.range(1));
-  const auto backend = make_backend({.device = "cpu", .isa = bench::isa_under_test(), .threads = threads, .cores = {}});
+  const auto backend = make_backend(
+      {.device = "cpu", .isa = bench::isa_under_test(), .threads = threads, .cores = bench::cores_for(threads)});
+  const bench::StayOn stay(bench::cores_for(threads));
   const Layers chain(*backend, state.range(0), false), tree(*backend, state.range(0), true);
   std::vector<double> ratios;
   for (auto _ : state) {
@@ -104,8 +108,7 @@ void tree_beside_chain(benchmark::State& state) {
     ratios.push_back(2 * seconds / (before + after));
     state.SetIterationTime(seconds);
   }
-  std::sort(ratios.begin(), ratios.end());
-  state.counters["slowdown"] = ratios[ratios.size() / 2];
+  state.counters["slowdown"] = bench::median(ratios);
 }
 
 void rows_and_threads(benchmark::internal::Benchmark* bench) {

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -25,18 +24,12 @@
 #include "model/model.h"
 #include "model/spec.h"
 #include "shapes.h"
+#include "timing.h"
 
 namespace shoal {
 namespace {
 
 constexpr int kRounds = 7;
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 struct NamedShape {
   std::string name;
@@ -88,7 +81,7 @@ void write_checkpoint(const std::filesystem::path& path, const bench::ModelShape
 
 double copy_seconds(const std::filesystem::path& path, int threads) {
   constexpr size_t kPiece = size_t{1} << 20;
-  const double start = now();
+  const double start = bench::seconds_now();
   const MappedFile file(path);
   const auto bytes = file.bytes();
   const std::shared_ptr<std::byte> memory = Arena().allocate(bytes.size());
@@ -102,7 +95,7 @@ double copy_seconds(const std::filesystem::path& path, int threads) {
     for (int i = 1; i < threads; ++i) helpers.emplace_back(work);
     work();
   }
-  return now() - start;
+  return bench::seconds_now() - start;
 }
 
 void load_bf16(benchmark::State& state) {
@@ -119,17 +112,17 @@ void load_bf16(benchmark::State& state) {
     const double copy = copy_seconds(file, threads);
     const auto backend = make_backend({.device = "cpu", .isa = "", .threads = 1, .cores = {}});
     LoadProgress progress;
-    const double start = now();
+    const double start = bench::seconds_now();
     const auto checkpoint = Checkpoint::open(directory.path());
     RankModel model(spec, Mesh(GridSizes{}), 0, ModelOptions{}, *backend);
     model.load(*checkpoint, threads, progress);
-    const double seconds = now() - start;
+    const double seconds = bench::seconds_now() - start;
     state.SetIterationTime(seconds);
     of_copy.push_back(copy / seconds);
     gbytes.push_back(1e-9 * bytes / seconds);
   }
-  state.counters["of_copy"] = median(of_copy);
-  state.counters["GB_s"] = median(gbytes);
+  state.counters["of_copy"] = bench::median(of_copy);
+  state.counters["GB_s"] = bench::median(gbytes);
 }
 
 BENCHMARK(load_bf16)

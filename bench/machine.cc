@@ -2,15 +2,17 @@
 #include "machine.h"
 
 #include <immintrin.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
 #include "backend/cpu/allocator.h"
 #include "backend/cpu/isa.h"
+#include "engine/machine.h"
+#include "timing.h"
 
 namespace shoal::bench {
 namespace {
@@ -25,10 +27,6 @@ constexpr size_t kFar = 12288;
 constexpr ReadPattern kReadPatterns[] = {{1, 1024, false}, {1, 4096, false}, {2, 4096, false}, {4, 4096, false},
                                          {1, 4096, true},  {2, 4096, true},  {4, 4096, true}};
 constexpr int kPatternRounds = 3;
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Rounds of kChains independent sums; written out, so that no compiler keeps them in memory.
 #define SHOAL_CHAIN(op, reg, n) op " %%" reg "14, %%" reg "15, %%" reg #n "\n\t"
@@ -103,11 +101,26 @@ std::string isa_under_test() {
   return name ? name : "";
 }
 
+std::vector<int> cores_for(int threads) { return pinned_cores(read_machine(), 1, threads).front(); }
+
+StayOn::StayOn(const std::vector<int>& cores) {
+  pthread_getaffinity_np(pthread_self(), sizeof before_, &before_);
+  if (cores.empty()) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cores.front(), &set);
+  pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
+
+StayOn::~StayOn() { pthread_setaffinity_np(pthread_self(), sizeof before_, &before_); }
+
 PeakMeter::PeakMeter(int threads)
-    : pool_(threads),
+    : cores_(cores_for(threads)),
+      pool_(threads, cores_),
       threads_(threads),
       memory_(Arena().allocate(static_cast<size_t>(threads) * kBytesPerThread + kFar)),
       windows_(kBytesPerThread / kWindow) {
+  const StayOn stay(cores_);
   std::memset(memory_.get(), 1, static_cast<size_t>(threads) * kBytesPerThread + kFar);
   double best = 0;
   ReadPattern chosen;
@@ -121,6 +134,7 @@ PeakMeter::PeakMeter(int threads)
     }
   }
   pattern_ = chosen;
+  last_ = best_of(kPatternRounds);
 }
 
 std::byte* PeakMeter::next_window() {
@@ -137,24 +151,15 @@ double PeakMeter::read_gb_s() {
   return 1e-9 * static_cast<double>(kPiece) * static_cast<double>(threads_ * kPieces) / seconds;
 }
 
-double PeakMeter::copy_gb_s() {
-  std::byte* window = next_window();
-  const double seconds = seconds_of(pool_, threads_ * kPieces, [&](int64_t i) {
-    std::byte* piece = window + static_cast<size_t>(i) * kPiece;
-    std::memcpy(piece, piece + kPiece / 2, kPiece / 2);
-  });
-  return 1e-9 * static_cast<double>(kPiece / 2) * static_cast<double>(threads_ * kPieces) / seconds;
-}
-
 double PeakMeter::gflop_s(void (*dot)(), int flops) {
   const double seconds = seconds_of(pool_, threads_ * 2, [&](int64_t) { dot(); });
   return 1e-9 * static_cast<double>(kDotRounds * kChains * flops) * static_cast<double>(threads_ * 2) / seconds;
 }
 
-Peaks PeakMeter::sample(bool copy) {
+Peaks PeakMeter::sample() {
+  const StayOn stay(cores_);
   Peaks peaks;
   peaks.read_gb_s = read_gb_s();
-  if (copy) peaks.copy_gb_s = copy_gb_s();
   const Isa isa = isa_from_name(isa_under_test());
   const bool tiles = isa == Isa::kAmx || isa == Isa::kAmxBf16;
   const bool wide = tiles || isa == Isa::kAvx512 || isa == Isa::kAvx512Bf16;
@@ -164,17 +169,24 @@ Peaks PeakMeter::sample(bool copy) {
   return peaks;
 }
 
-Peaks measure_peaks(int threads) {
-  PeakMeter meter(threads);
+Peaks PeakMeter::best_of(int samples) {
   Peaks best;
-  for (int i = 0; i < 5; ++i) {
-    const Peaks peaks = meter.sample(true);
+  for (int i = 0; i < samples; ++i) {
+    const Peaks peaks = sample();
     best.read_gb_s = std::max(best.read_gb_s, peaks.read_gb_s);
-    best.copy_gb_s = std::max(best.copy_gb_s, peaks.copy_gb_s);
     best.f32_gflop_s = std::max(best.f32_gflop_s, peaks.f32_gflop_s);
     best.bf16_gflop_s = std::max(best.bf16_gflop_s, peaks.bf16_gflop_s);
   }
   return best;
+}
+
+Peaks PeakMeter::since_last(int samples) {
+  const Peaks now = best_of(samples);
+  const Peaks mean = {.read_gb_s = (last_.read_gb_s + now.read_gb_s) / 2,
+                      .f32_gflop_s = (last_.f32_gflop_s + now.f32_gflop_s) / 2,
+                      .bf16_gflop_s = (last_.bf16_gflop_s + now.bf16_gflop_s) / 2};
+  last_ = now;
+  return mean;
 }
 
 }  // namespace shoal::bench

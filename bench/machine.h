@@ -3,10 +3,13 @@
 // PeakMeter takes samples of a few milliseconds that a benchmark puts between calls of what it times (beside_peaks.h).
 #pragma once
 
+#include <sched.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "backend/cpu/thread_pool.h"
 
@@ -18,7 +21,6 @@ std::string isa_under_test();
 // Arithmetic is that of the path under test.
 struct Peaks {
   double read_gb_s = 0;    // memory that no cache holds, by the access pattern that was fastest here
-  double copy_gb_s = 0;    // bytes copied (read and written once each) of the same memory
   double f32_gflop_s = 0;  // independent fused multiply-adds of the widest vectors
   // What bf16 products can reach: the pair or tile instruction where there is one (half of it where activations are two bf16 each), else f32's
   // rate.
@@ -32,28 +34,46 @@ struct ReadPattern {
   bool far = false;
 };
 
+// Cores for one rank's threads, which the engine would give it too: thread i to cores[i]. Some systems wake two threads that slept on one core and
+// leave them there for milliseconds. Empty: threads stay where the system puts them.
+std::vector<int> cores_for(int threads);
+
+// Keeps the calling thread on the first of `cores`, if there is one, until the end of the scope.
+class StayOn {
+ public:
+  explicit StayOn(const std::vector<int>& cores);
+  ~StayOn();
+  StayOn(const StayOn&) = delete;
+  StayOn& operator=(const StayOn&) = delete;
+
+ private:
+  cpu_set_t before_;
+};
+
 class PeakMeter {
  public:
   // Takes 256 MiB a thread, and tries the access patterns.
   explicit PeakMeter(int threads);
-  // All threads at once, everything measured once; copying only if asked for.
-  Peaks sample(bool copy = false);
+  // All threads at once, everything measured once, by threads on cores_for.
+  Peaks sample();
+  // What the machine could do since the last call, or since the meter was made: the mean of what the best of `samples` showed then and shows now.
+  Peaks since_last(int samples = 1);
+  const std::vector<int>& cores() const { return cores_; }
 
  private:
   double read_gb_s();
-  double copy_gb_s();
+  Peaks best_of(int samples);
   double gflop_s(void (*dot)(), int flops);
   std::byte* next_window();
 
+  const std::vector<int> cores_;
   ThreadPool pool_;
   int64_t threads_;
   std::shared_ptr<std::byte> memory_;
   size_t windows_;
   size_t next_ = 0;
   ReadPattern pattern_;
+  Peaks last_;
 };
-
-// The best of several samples.
-Peaks measure_peaks(int threads);
 
 }  // namespace shoal::bench

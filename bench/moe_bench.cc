@@ -64,7 +64,8 @@ std::vector<bench::Work> work_of(const Routes& routes) {
 void run_moe(benchmark::State& state) {
   const int64_t tokens = state.range(0);
   const int threads = static_cast<int>(state.range(1));
-  const auto backend = make_backend({.device = "cpu", .isa = bench::isa_under_test(), .threads = threads, .cores = {}});
+  const auto backend = make_backend(
+      {.device = "cpu", .isa = bench::isa_under_test(), .threads = threads, .cores = bench::cores_for(threads)});
   const ExpertMatrices experts = random_experts(*backend);
   const Routes routes = random_routes(tokens);
   const std::vector<float> x(static_cast<size_t>(tokens * kHidden), 0.25f);

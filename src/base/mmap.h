@@ -26,8 +26,4 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-// Maps the pages of a part of a file that is about to be read, all at once instead of sixteen with each page fault; until then fetching ahead
-// fails. A hint: any other memory is left as it is, and nothing goes wrong where it cannot be done.
-void map_pages(std::span<const std::byte> bytes);
-
 }  // namespace shoal

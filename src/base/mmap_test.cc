@@ -3,12 +3,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
-#include <algorithm>
 #include <fstream>
 #include <string>
-#include <vector>
 
 #include "base/error.h"
 
@@ -52,28 +49,6 @@ TEST(MappedFile, MovingKeepsTheAddress) {
   third = std::move(second);
   EXPECT_EQ(third.bytes().data(), address);
   EXPECT_EQ(text_of(third), "first");
-}
-
-// Not what it reads changes, but how often reading stops for the kernel.
-TEST(MapPages, LeavesNoFaultsToReading) {
-  const MappedFile file(write_file("mmap_pages", std::string(size_t{4} << 20, 'x')));
-  const auto part = file.bytes().subspan(100, (size_t{2} << 20) + 5000);
-  map_pages(part);
-  const auto faults = [] {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_minflt;
-  };
-  const auto before = faults();
-  EXPECT_EQ(std::ranges::count(part, std::byte{'x'}), std::ssize(part));
-  EXPECT_LT(faults() - before, 8);
-}
-
-TEST(MapPages, LeavesOtherMemoryAlone) {
-  const std::vector<std::byte> bytes(10000, std::byte{7});
-  map_pages(bytes);
-  map_pages({});
-  EXPECT_EQ(std::ranges::count(bytes, std::byte{7}), std::ssize(bytes));
 }
 
 TEST(MappedFile, OutlivesTheFilesName) {

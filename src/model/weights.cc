@@ -7,8 +7,6 @@
 #include <mutex>
 #include <thread>
 
-#include "base/mmap.h"
-
 namespace shoal {
 
 namespace {
@@ -55,9 +53,6 @@ void WeightTable::Job::run(const Checkpoint& checkpoint, Backend& backend, std::
     values.resize(count * columns.size());
     checkpoint.read(*source, row, count, columns, values);
     rows = HostRows::of(values, columns.size());
-  } else if (rows->stride == columns.size() * static_cast<int64_t>(dtype_bytes(rows->dtype))) {
-    // Of whole rows only: what lies between slices may never be needed.
-    map_pages({rows->data, static_cast<size_t>(count * rows->stride)});
   }
   if (matrix) {
     backend.fill_rows_from(matrix->matrix, target_row, count, *rows);

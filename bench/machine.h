@@ -35,7 +35,7 @@ struct ReadPattern {
 };
 
 // Cores for one rank's threads, which the engine would give it too: thread i to cores[i]. Some systems wake two threads that slept on one core and
-// leave them there for milliseconds. Empty: threads stay where the system puts them.
+// leave them there for milliseconds. Empty: threads stay where the system puts them. Of the cores that the calling thread may use: ask before StayOn.
 std::vector<int> cores_for(int threads);
 
 // Keeps the calling thread on the first of `cores`, if there is one, until the end of the scope.
@@ -54,15 +54,15 @@ class PeakMeter {
  public:
   // Takes 256 MiB a thread, and tries the access patterns.
   explicit PeakMeter(int threads);
-  // All threads at once, everything measured once, by threads on cores_for.
-  Peaks sample();
   // What the machine could do since the last call, or since the meter was made: the mean of what the best of `samples` showed then and shows now.
+  // After seconds of other work, take several: memory that was not read meanwhile comes at a fraction of its rate at times.
   Peaks since_last(int samples = 1);
   const std::vector<int>& cores() const { return cores_; }
 
  private:
-  double read_gb_s();
   Peaks best_of(int samples);
+  Peaks sample();  // all threads at once, everything measured once
+  double read_gb_s();
   double gflop_s(void (*dot)(), int flops);
   std::byte* next_window();
 
